@@ -1,0 +1,73 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# make help lists what there is.
+
+SHELL := /bin/bash
+export PYTHON ?= python3
+COLLECTION := build/collections/ansible_collections/openlun/iscsi
+CLIENTS := libiscsi-bin qemu-utils qemu-block-extra e2fsprogs
+CHECKERS := shellcheck git
+export PYTHONPATH := $(CURDIR)/build/collections
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/build/collections
+PYTEST := build/venv/bin/python -m pytest
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help engine quickstart quickstart-down test lint sanity unit integration bench dist release clean venv packages
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+engine: ## Build the target engine: build/openlun-iscsi.pyz
+	@mkdir -p build
+	$(PYTHON) plugins/plugin_utils/_archive.py build/openlun-iscsi.pyz
+
+quickstart: ## Serve two disks on 127.0.0.1:3260 and prove it
+	@scripts/quickstart.sh
+
+quickstart-down: ## Take away all that quickstart made
+	@scripts/quickstart-down.sh
+
+test: ## Everything below: lint, sanity, unit, integration
+	@scripts/test.sh
+
+lint: venv $(COLLECTION) ## Static checks
+	@scripts/apt.sh $(CHECKERS)
+	@scripts/lint.sh
+
+sanity: venv ## ansible-test sanity, no ignore entries
+	@scripts/apt.sh $(CHECKERS)
+	@scripts/sanity.sh
+
+unit: venv $(COLLECTION) ## Unit and property tests
+	@$(PYTEST) tests/unit $(ARGS)
+
+integration: venv $(COLLECTION) engine ## The engine with real clients
+	@scripts/apt.sh $(CLIENTS)
+	@$(PYTEST) tests/integration $(ARGS)
+
+bench: venv $(COLLECTION) engine ## Compare the engine with tgtd (QUICK=1 for a short run)
+	@scripts/apt.sh $(CLIENTS) tgt
+	@PYTHONPATH=tests build/venv/bin/python -m benchmark.bench $(if $(QUICK),--quick) $(ARGS)
+
+dist: venv ## Build the collection's archive in build/
+	@build/venv/bin/ansible-galaxy collection build --force --output-path build .
+
+release: venv $(COLLECTION) ## Turn the changelog's fragments into a release of galaxy.yml's version
+	@cd $(COLLECTION) && PATH="$(CURDIR)/build/venv/bin:$$PATH" antsibull-changelog release
+
+clean: ## Remove build/ and the caches
+	rm -rf build .ansible
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv:
+	@scripts/venv.sh test
+
+packages:
+	@scripts/apt.sh $(CHECKERS) $(CLIENTS)
+
+$(COLLECTION):
+	@mkdir -p $(@D)
+	@ln -sfn ../../../.. $@

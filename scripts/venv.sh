@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Makes build/venv, or leaves it when its requirements did not change: scripts/venv.sh run|test
+# run: what the playbooks need. test: the tools of the checks and tests as well. Both live in the same environment.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+kind=${1:-run}
+python=${PYTHON:-python3}
+case "$kind" in
+    run) requirements=tests/requirements-run.txt ;;
+    test) requirements=tests/requirements.txt ;;
+    *) echo "usage: scripts/venv.sh run|test" >&2; exit 2 ;;
+esac
+
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    echo "$python is missing or older than Python 3.11, which ansible-core here needs. Install one and name it: PYTHON=/path/to/python3 make ..." >&2
+    exit 1
+fi
+digest=$( { "$python" --version; pwd; cat tests/requirements-run.txt tests/constraints.txt; [ "$kind" = run ] || cat tests/requirements.txt; } | sha256sum | cut -c1-16)
+stamp=build/venv/.$kind-$digest
+if [ -e "$stamp" ]; then
+    exit 0
+fi
+
+scripts/apt.sh python3-venv
+if ! [ -x build/venv/bin/python ] || ! build/venv/bin/python -c '' 2>/dev/null || ! compgen -G 'build/venv/.*-*' >/dev/null; then
+    rm -rf build/venv
+    mkdir -p build
+    "$python" -m venv build/venv
+fi
+rm -f "build/venv/.$kind-"*
+echo "Installing $requirements into build/venv (once; its output goes to build/venv.log)" >&2
+if ! build/venv/bin/python -m pip install --disable-pip-version-check --no-input -r "$requirements" >build/venv.log 2>&1; then
+    tail -n 15 build/venv.log >&2
+    echo "pip could not install $requirements: see build/venv.log. Is PyPI, or a mirror named in pip's configuration, reachable?" >&2
+    exit 1
+fi
+touch "$stamp"
