@@ -1,0 +1,179 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Command line: ``serve`` runs the engine, ``rpc`` calls a method of a running one, ``version`` names this one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
+
+from . import __version__
+from .rpc.client import DEFAULT_SOCKET, DEFAULT_TIMEOUT, CallError, Client, RpcError, UnixTransport
+
+_LEVELS: Final = ("ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
+_FAILED: Final = 1
+_NOT_REACHED: Final = 2
+
+_EPILOG: Final = """\
+examples:
+  %(prog)s serve -r /run/openlun-iscsi/rpc.sock --state-dir /var/lib/openlun-iscsi
+  %(prog)s rpc bdev_malloc_create '{"name": "M0", "num_blocks": 131072, "block_size": 512}'
+  %(prog)s rpc -s /run/openlun-iscsi/rpc.sock iscsi_get_target_nodes
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; gives the exit status."""
+    options = _parser().parse_args(arguments)
+    command: Any = options.command
+    try:
+        return int(command(options))
+    except BrokenPipeError:
+        # Whoever read our output went away; nothing is wrong. Python must not stumble over it again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def serve(options: argparse.Namespace) -> int:
+    from .errors import EngineError
+    from .service import Settings
+    from .service import serve as run
+
+    settings = Settings(
+        socket=os.path.abspath(options.socket),
+        state_dir=os.path.abspath(options.state_dir) if options.state_dir else None,
+        config=options.config,
+        cpumask=options.cpumask,
+        wait_for_rpc=options.wait_for_rpc,
+        ignore_init_errors=options.json_ignore_init_errors,
+        log_level=options.log_level,
+        pid_file=options.pid_file,
+    )
+    try:
+        run(settings)
+    except EngineError as error:
+        return _complain(str(error), _FAILED)
+    return 0
+
+
+def rpc(options: argparse.Namespace) -> int:
+    try:
+        text = sys.stdin.read() if options.params == "-" else options.params
+        params = json.loads(text) if text and text.strip() else None
+    except ValueError as error:
+        return _complain(f"the parameters are not JSON: {error}", _FAILED)
+    try:
+        with Client(UnixTransport(options.socket, options.timeout)) as client:
+            result = client.call(options.method, params)
+    except CallError as error:
+        return _complain(str(error), _FAILED)
+    except RpcError as error:
+        return _complain(str(error), _NOT_REACHED)
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    sys.stdout.flush()
+    return 0
+
+
+def version(_options: argparse.Namespace) -> int:
+    sys.stdout.write(f"openlun-iscsi {__version__}\n")
+    return 0
+
+
+def _complain(sentence: str, status: int) -> int:
+    sys.stderr.write(f"openlun-iscsi: {sentence}\n")
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(_NOT_REACHED, f"{self.prog}: {message}\nTry {self.prog} --help.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="openlun-iscsi",
+        description="A user-space iSCSI target that speaks SPDK's JSON-RPC.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_serve(commands)
+    _add_rpc(commands)
+    commands.add_parser("version", help="print the version").set_defaults(command=version)
+    return parser
+
+
+def _add_serve(commands: Any) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="run the target in the foreground",
+        description="Run the target in the foreground until SIGTERM or SIGINT. Log lines go to standard error.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=serve)
+    parser.add_argument(
+        "-r",
+        "--rpc-socket",
+        dest="socket",
+        metavar="SOCKET",
+        default=DEFAULT_SOCKET,
+        help="RPC socket (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--state-dir",
+        metavar="DIR",
+        help="save every change here and restore it at the next start (default: nothing is kept)",
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "-c",
+        "--config",
+        "--json",
+        metavar="FILE",
+        help="SPDK configuration to start with; used only while --state-dir holds no saved one",
+    )
+    source.add_argument(
+        "--wait-for-rpc", action="store_true", help="wait for framework_start_init, so that options can be set before"
+    )
+    parser.add_argument(
+        "--json-ignore-init-errors", action="store_true", help="go on when a call of the configuration file fails"
+    )
+    parser.add_argument("-m", "--cpumask", metavar="MASK", help="run on these cores only: 0xF or [0,2-4]")
+    parser.add_argument(
+        "--log-level",
+        metavar="LEVEL",
+        choices=_LEVELS,
+        type=str.upper,
+        default="NOTICE",
+        help=f"one of {', '.join(_LEVELS)}",
+    )
+    parser.add_argument("--pid-file", metavar="FILE", help="hold the process number in this file while running")
+
+
+def _add_rpc(commands: Any) -> None:
+    parser = commands.add_parser(
+        "rpc",
+        help="call a method of a running target",
+        description="Call one method and print its result as JSON. Exit status: 0 the result is printed, "
+        "1 the target refused, 2 it was not reached.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=rpc)
+    parser.add_argument("-s", "--socket", default=DEFAULT_SOCKET, help="RPC socket (default: %(default)s)")
+    parser.add_argument(
+        "-t", "--timeout", type=float, metavar="SECONDS", default=DEFAULT_TIMEOUT, help="default: %(default)g"
+    )
+    parser.add_argument("method", metavar="METHOD", help="such as iscsi_get_target_nodes; rpc_get_methods lists them")
+    parser.add_argument(
+        "params", metavar="JSON", nargs="?", help="the parameters, an object; - reads it from standard input"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

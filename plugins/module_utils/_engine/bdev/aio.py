@@ -1,0 +1,222 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A block device on a file or a kernel block device (SPDK's bdev_aio).
+
+What the page cache can serve is done at once, with RWF_NOWAIT; everything that may wait for a disk goes to the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Awaitable
+from typing import Any, Callable
+
+from ..errors import Invalid
+from ..facts import BLOCK_SIZES
+from .backing import Backing, grow, open_backing, remove_file
+from .base import Bdev, Buffer, Submit
+
+_NO_NOWAIT = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
+
+
+class AioBdev(Bdev):
+    """Made by :meth:`open`, which may block and is meant for the pool."""
+
+    product_name = "AIO disk"
+
+    def __init__(
+        self,
+        name: str,
+        filename: str,
+        backing: Backing,
+        block_size: int,
+        submit: Submit,
+        readonly: bool,
+        fallocate: bool,
+        uuid: str | None,
+        sparse: bool,
+    ) -> None:
+        super().__init__(
+            name, block_size or backing.block_size, backing.size // (block_size or backing.block_size), uuid
+        )
+        self.filename = filename
+        self.readonly = readonly
+        self.block_size_override = block_size != 0
+        self.fallocate = fallocate
+        self.sparse = sparse
+        self.consumes_inline = backing.in_memory
+        self._fd = backing.fd
+        self._submit = submit
+        self._in_flight = 0
+        self._closed = False
+        self._in_memory = backing.in_memory
+        self._read_nowait = not backing.in_memory
+        self._write_nowait = not backing.in_memory
+
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        filename: str,
+        submit: Submit,
+        block_size: int = 0,
+        readonly: bool = False,
+        fallocate: bool = False,
+        uuid: str | None = None,
+        size: int | None = None,
+        sparse: bool = False,
+    ) -> AioBdev:
+        """Open ``filename``; ``size`` in bytes makes or grows the file. ``block_size`` 0 is the store's own.
+
+        Raises Invalid or, for what the operating system refuses, EngineError.
+        """
+        if block_size and block_size not in BLOCK_SIZES:
+            raise Invalid(f"bdev {name}: block size {block_size}: 512 and 4096 are possible")
+        if size is not None and (size <= 0 or size % (block_size or BLOCK_SIZES[0])):
+            raise Invalid(
+                f"bdev {name}: size {size} is not a multiple of its block size {block_size or BLOCK_SIZES[0]}"
+            )
+        backing = open_backing(name, filename, readonly, size, sparse)
+        try:
+            _check_geometry(name, filename, backing, block_size)
+            return cls(name, filename, backing, block_size, submit, readonly, fallocate, uuid, sparse)
+        except BaseException:
+            os.close(backing.fd)
+            raise
+
+    def read(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
+        if self._in_memory:
+            data = os.pread(self._fd, length, offset)
+            if len(data) == length:
+                return data
+        elif self._read_nowait:
+            buffer = bytearray(length)
+            try:
+                if os.preadv(self._fd, [buffer], offset, os.RWF_NOWAIT) == length:
+                    return buffer
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                if error.errno not in _NO_NOWAIT:
+                    raise
+                self._read_nowait = False
+        return self._hand_off(self._read_blocking, offset, length)
+
+    def write(self, offset: int, data: Buffer) -> Awaitable[None] | None:
+        done = 0
+        if self._in_memory:
+            done = os.pwrite(self._fd, data, offset)
+        elif self._write_nowait:
+            try:
+                done = os.pwritev(self._fd, [data], offset, os.RWF_NOWAIT)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                if error.errno not in _NO_NOWAIT:
+                    raise
+                self._write_nowait = False
+        if done == len(data):
+            return None
+        rest = memoryview(data)[done:]
+        # In memory the caller may reuse its buffer once we return; elsewhere it has handed it over.
+        return self._hand_off(self._write_blocking, offset + done, bytes(rest) if self._in_memory else rest)
+
+    def flush(self) -> Awaitable[None]:
+        return self._hand_off(os.fdatasync, self._fd)
+
+    def _hand_off(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+        """Let the pool do it; the file stays open until it is done, even when the device is deleted meanwhile."""
+        self._in_flight += 1
+        future = self._submit(function, *arguments)
+        future.add_done_callback(self._landed)
+        return future
+
+    def _landed(self, _future: asyncio.Future[Any]) -> None:
+        self._in_flight -= 1
+        if self._closed and not self._in_flight:
+            os.close(self._fd)
+
+    def _read_blocking(self, offset: int, length: int) -> Buffer:
+        buffer = bytearray(length)
+        view = memoryview(buffer)
+        while view:
+            got = os.preadv(self._fd, [view], offset)
+            if not got:
+                raise OSError(errno.EIO, f"bdev {self.name}: {self.filename} ends at {offset}: it was truncated")
+            view = view[got:]
+            offset += got
+        return buffer
+
+    def _write_blocking(self, offset: int, data: memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            done = os.pwrite(self._fd, view, offset)
+            view = view[done:]
+            offset += done
+
+    def rescan(self) -> None:
+        """Take over the store's present size (bdev_aio_rescan). Raises Invalid when it is no whole number of blocks."""
+        size = os.lseek(self._fd, 0, os.SEEK_END)
+        if size % self.block_size or not size:
+            raise Invalid(
+                f"bdev {self.name}: {self.filename} now has {size} bytes, not a multiple of {self.block_size}"
+            )
+        self.num_blocks = size // self.block_size
+
+    def resize(self, size: int) -> None:
+        """Grow the file to ``size`` bytes; it is never shrunk. Blocks: meant for the pool. Raises EngineError."""
+        if size % self.block_size:
+            raise Invalid(f"bdev {self.name}: size {size} is not a multiple of its block size {self.block_size}")
+        current = os.lseek(self._fd, 0, os.SEEK_END)
+        if size < current:
+            raise Invalid(f"bdev {self.name}: {self.filename} has {current} bytes and is never shrunk to {size}")
+        if size > current:
+            grow(self._fd, f"bdev {self.name}: {self.filename}", current, size, self.sparse)
+        self.rescan()
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if not self._in_flight:
+            os.close(self._fd)
+
+    def remove_file(self) -> None:
+        """Delete the file, after :meth:`close`. Raises EngineError."""
+        remove_file(self.name, self.filename)
+
+    def driver_specific(self) -> dict[str, Any]:
+        return {
+            "aio": {
+                "filename": self.filename,
+                "block_size_override": self.block_size_override,
+                "readonly": self.readonly,
+                "fallocate": self.fallocate,
+                "nowait": False,
+            }
+        }
+
+    def config(self) -> tuple[str, dict[str, Any]]:
+        return "bdev_aio_create", {
+            "name": self.name,
+            **({"block_size": self.block_size} if self.block_size_override else {}),
+            "filename": self.filename,
+            "readonly": self.readonly,
+            "fallocate": self.fallocate,
+            "uuid": self.uuid,
+            "nowait": False,
+        }
+
+
+def _check_geometry(name: str, filename: str, backing: Backing, block_size: int) -> None:
+    effective = block_size or backing.block_size
+    if effective < backing.block_size:
+        raise Invalid(f"bdev {name}: block size {effective} is smaller than the {backing.block_size} of {filename}")
+    if not backing.size:
+        hint = "give a size to have it sized" if backing.block_size == BLOCK_SIZES[0] else "it has no medium"
+        raise Invalid(f"bdev {name}: {filename} is empty: {hint}")
+    if backing.size % effective:
+        raise Invalid(f"bdev {name}: {filename} has {backing.size} bytes, not a multiple of {effective}")

@@ -1,0 +1,212 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every block device offers, and the registry that names them."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid as uuid_module
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Iterator
+from typing import Any, Callable, ClassVar, Protocol, Union
+
+from ..errors import Exists, Invalid, NoDevice
+from ..facts import MAX_BDEV_NAME_BYTES
+
+Buffer = Union[bytes, bytearray, memoryview]
+Submit = Callable[..., "asyncio.Future[Any]"]
+"""Runs a blocking function off the event loop: ``submit(function, *arguments)`` gives a future of its result."""
+
+
+class Borrower(Protocol):
+    """Somebody who still holds views of a device's memory, such as a connection with an unsent READ."""
+
+    def own_borrowed(self) -> None:
+        """Copy what is still needed of the borrowed views, because the memory is about to change."""
+
+
+class Statistics:
+    """Operation counters of one device, as bdev_get_iostat reports them."""
+
+    __slots__ = ("bytes_read", "bytes_written", "errors", "read_ops", "write_ops")
+
+    def __init__(self) -> None:
+        self.bytes_read = 0
+        self.read_ops = 0
+        self.bytes_written = 0
+        self.write_ops = 0
+        self.errors = 0
+
+
+class Bdev(ABC):
+    """A block device. Offsets and lengths are bytes, multiples of ``block_size`` and inside the device.
+
+    ``read``, ``write`` and ``flush`` either finish at once or give an awaitable. An awaitable raises OSError when the
+    device fails; so does the call itself.
+    """
+
+    product_name: ClassVar[str]
+    consumes_inline: bool = False
+    """``write`` has used up its data when it returns, so that the caller may hand in a buffer it will reuse."""
+    lends_memory: bool = False
+    """``read`` gives views of the device's own memory: whoever keeps one has to :meth:`lend` itself."""
+    readonly: bool = False
+
+    def __init__(self, name: str, block_size: int, num_blocks: int, uuid: str | None = None) -> None:
+        if not name or len(name.encode()) > MAX_BDEV_NAME_BYTES:
+            raise Invalid(f"bdev name {name!r}: 1 to {MAX_BDEV_NAME_BYTES} bytes are allowed")
+        self.name = name
+        self.block_size = block_size
+        self.num_blocks = num_blocks
+        self.uuid = _normal_uuid(name, uuid)
+        self.stats = Statistics()
+        self._borrowers: set[Borrower] = set()
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.block_size * self.num_blocks
+
+    @abstractmethod
+    def read(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]: ...
+
+    @abstractmethod
+    def write(self, offset: int, data: Buffer) -> Awaitable[None] | None: ...
+
+    @abstractmethod
+    def flush(self) -> Awaitable[None] | None:
+        """Make every finished write survive a power cut."""
+
+    @abstractmethod
+    def config(self) -> tuple[str, dict[str, Any]]:
+        """The RPC method and parameters that make this device again."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what the device holds. The device is not used afterwards."""
+
+    def lend(self, borrower: Borrower) -> None:
+        """Note that ``borrower`` keeps views that ``read`` returned."""
+        self._borrowers.add(borrower)
+
+    def return_loan(self, borrower: Borrower) -> None:
+        self._borrowers.discard(borrower)
+
+    def recall(self) -> None:
+        """Called by devices that lend their memory, before they change it."""
+        borrowers, self._borrowers = self._borrowers, set()
+        for borrower in borrowers:
+            borrower.own_borrowed()
+
+    def io_types(self) -> set[str]:
+        """SPDK's names of what the device does natively."""
+        return {"read", "flush", "reset"} if self.readonly else {"read", "write", "flush", "reset", "write_zeroes"}
+
+    def driver_specific(self) -> dict[str, Any]:
+        return {}
+
+    def to_rpc(self, claimed: bool = False) -> dict[str, Any]:
+        """The device as bdev_get_bdevs shows it."""
+        supported = self.io_types()
+        return {
+            "name": self.name,
+            "aliases": [self.uuid],
+            "product_name": self.product_name,
+            "block_size": self.block_size,
+            "num_blocks": self.num_blocks,
+            "preferred_write_alignment": 0,
+            "preferred_write_granularity": 0,
+            "optimal_write_size": 0,
+            "preferred_unmap_alignment": 0,
+            "preferred_unmap_granularity": 0,
+            "uuid": self.uuid,
+            "numa_id": -1,
+            "assigned_rate_limits": dict.fromkeys(_RATE_LIMITS, 0),
+            "claimed": claimed,
+            "zoned": False,
+            "supported_io_types": {name: name in supported for name in _IO_TYPES},
+            "driver_specific": self.driver_specific(),
+        }
+
+
+_RATE_LIMITS = ("rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec")
+_IO_TYPES = (
+    *("read", "write", "unmap", "flush", "reset", "nvme_admin", "nvme_io", "nvme_io_md", "write_zeroes", "zcopy"),
+    *("get_zone_info", "zone_management", "zone_append", "compare", "compare_and_write", "abort", "seek_hole"),
+    *("seek_data", "copy", "nvme_iov_md", "nvme_nssr", "write_uncorrectable"),
+)
+
+
+def _normal_uuid(name: str, text: str | None) -> str:
+    if text is None:
+        return str(uuid_module.uuid4())
+    try:
+        return str(uuid_module.UUID(text))
+    except ValueError:
+        raise Invalid(f"bdev {name}: {text!r} is not a UUID") from None
+
+
+class BdevRegistry:
+    """All block devices by name, in creation order; a UUID is an alias of the name."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Bdev] = {}
+        self._by_uuid: dict[str, Bdev] = {}
+        self._next_number: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[Bdev]:
+        return iter(list(self._by_name.values()))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name or name in self._by_uuid
+
+    def names(self) -> list[str]:
+        return list(self._by_name)
+
+    def create(self, bdev: Bdev) -> Bdev:
+        """Register ``bdev``. Raises Exists, after closing it, when its name or UUID is taken."""
+        other = self._by_name.get(bdev.name) or self._by_uuid.get(bdev.name) or self._by_uuid.get(bdev.uuid)
+        if other is not None:
+            bdev.close()
+            what = "name" if other.name == bdev.name else f"UUID {bdev.uuid}"
+            raise Exists(f"bdev {bdev.name}: its {what} is taken by bdev {other.name} ({other.product_name})")
+        self._by_name[bdev.name] = bdev
+        self._by_uuid[bdev.uuid] = bdev
+        return bdev
+
+    def check_free(self, name: str) -> None:
+        """Raise Exists when ``name`` is taken, before anything is done to make a device of that name."""
+        if name in self:
+            raise Exists(f"bdev {name}: there is one of that name already ({self.get(name).product_name})")
+
+    def get(self, name: str) -> Bdev:
+        """By name or UUID. Raises NoDevice."""
+        found = self._by_name.get(name) or self._by_uuid.get(name.lower())
+        if found is None:
+            raise NoDevice(f"bdev {name} does not exist. {self.known()}")
+        return found
+
+    def known(self) -> str:
+        """A sentence for error messages."""
+        names = self.names()
+        listed = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+        return f"Known bdevs: {listed}." if names else "There are no bdevs."
+
+    def delete(self, name: str) -> Bdev:
+        """Unregister and close the device; gives the closed device. Raises NoDevice."""
+        bdev = self.get(name)
+        del self._by_name[bdev.name]
+        del self._by_uuid[bdev.uuid]
+        bdev.close()
+        return bdev
+
+    def next_name(self, stem: str) -> str:
+        """``Malloc`` gives Malloc0, Malloc1, …: numbers are never used twice, as in SPDK."""
+        number = self._next_number.get(stem, 0)
+        self._next_number[stem] = number + 1
+        return f"{stem}{number}"
+
+    def close(self) -> None:
+        for bdev in self:
+            self.delete(bdev.name)

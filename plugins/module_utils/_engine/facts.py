@@ -1,0 +1,39 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Limits and defaults that the engine enforces and the modules validate against, in one place.
+
+Importable by itself: the modules take this file to the host without the rest of the engine.
+Sources: SPDK's JSON-RPC (iscsi_*, bdev_*), RFC 7143 §4.2.7 for names.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+DEFAULT_ISCSI_PORT: Final = 3260
+DEFAULT_NODE_BASE: Final = "iqn.2016-06.io.spdk"
+
+MAX_TAG: Final = 2**31 - 1
+"""Largest tag the RPC accepts; a portal group's tag is its TPGT on the wire and ends at MAX_PORTAL_GROUP_TAG."""
+MAX_PORTAL_GROUP_TAG: Final = 65535
+MAX_PORT: Final = 65535
+
+MAX_NAME_BYTES: Final = 223
+"""iSCSI names, RFC 7143 §4.2.7.2."""
+MAX_ALIAS_BYTES: Final = 255
+MAX_BDEV_NAME_BYTES: Final = 255
+
+MAX_LUNS: Final = 256
+"""LUNs of a target node. SPDK's RPC takes 64 of them in one call."""
+MAX_LUN_ID: Final = MAX_LUNS - 1
+MAX_PORTALS_PER_GROUP: Final = 1024
+MAX_INITIATORS_PER_GROUP: Final = 256
+MAX_NETMASKS_PER_GROUP: Final = 256
+MAX_MAPS_PER_NODE: Final = 256
+
+MAX_QUEUE_DEPTH: Final = 256
+DEFAULT_QUEUE_DEPTH: Final = 64
+
+BLOCK_SIZES: Final = (512, 4096)
+DEFAULT_BLOCK_SIZE: Final = 512

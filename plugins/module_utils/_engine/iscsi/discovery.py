@@ -1,0 +1,73 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Text requests: SendTargets and what may be negotiated after login (RFC 7143 §11.10, Appendix C)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .addresses import bracketed
+from .keys import NOT_UNDERSTOOD, REJECT, Parameters, answer, build_text, our_values, parse_text
+from .node import TargetNode
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+Pairs = list[tuple[str, str]]
+
+_AFTER_LOGIN = frozenset({"MaxRecvDataSegmentLength", "InitiatorAlias"})
+
+
+def answer_text(connection: Connection, data: memoryview) -> bytes:
+    """The text that answers a complete text request. Raises TextError."""
+    answers: Pairs = []
+    for name, value in parse_text(data):
+        if name == "SendTargets":
+            answers += send_targets(connection, value)
+        elif name in _AFTER_LOGIN:
+            answers += _redeclare(connection, name, value)
+        else:
+            answers.append((name, NOT_UNDERSTOOD))
+    return build_text(answers)
+
+
+def send_targets(connection: Connection, value: str) -> Pairs:
+    """The target nodes that this initiator may log in to, each with its addresses.
+
+    ``All`` is for discovery sessions, a name or nothing (the session's own node) for normal ones too.
+    """
+    session = connection.open_session
+    if value == "All":
+        if session.node is not None:
+            return [("SendTargets", REJECT)]
+        nodes = list(connection.target.nodes.values())
+    else:
+        node = session.node if not value else connection.target.find_node(value)
+        nodes = [node] if node is not None and session.node in (None, node) else []
+    answers: Pairs = []
+    for node in nodes:
+        addresses = list(_addresses(connection, node))
+        if addresses:
+            answers.append(("TargetName", node.name))
+            answers += [("TargetAddress", each) for each in addresses]
+    return answers
+
+
+def _addresses(connection: Connection, node: TargetNode) -> Iterator[str]:
+    """Portals of the node's public portal groups that admit the initiator; a wildcard is the address it came to."""
+    initiator = connection.open_session.initiator
+    for group in node.portal_groups():
+        if group.private or not node.admits(group.tag, initiator, connection.peer):
+            continue
+        for portal in group.portals:
+            host = connection.local if portal.is_wildcard else portal.key[0]
+            yield f"{bracketed(host)}:{portal.port},{group.tag}"
+
+
+def _redeclare(connection: Connection, name: str, value: str) -> Pairs:
+    agreed: Parameters = connection.parameters
+    answered = answer(name, value, our_values(connection.target.options), agreed, connection.open_session.node is None)
+    connection.peer_receive_limit = agreed.peer_receive_limit
+    return [answered] if answered is not None else []

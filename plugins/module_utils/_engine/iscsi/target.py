@@ -1,0 +1,333 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The iSCSI target as a whole: options, groups, nodes, sessions, and the operations that change them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import Any, Final
+
+from ..bdev.base import Bdev, BdevRegistry
+from ..errors import Busy, EngineError, Exists, Invalid, NotFound
+from ..facts import MAX_ALIAS_BYTES
+from .access import InitiatorGroup
+from .connection import Connection, SharedBuffer
+from .names import comparable, full_name
+from .node import Map, TargetNode
+from .options import Auth, Options
+from .portal import Portal, PortalGroup
+from .session import Session, SessionTable
+from .transfer import IscsiTask
+
+_log = logging.getLogger(__name__)
+
+_LOGOUT_SECONDS: Final = 30
+_SHUTDOWN_SECONDS: Final = 2
+
+Tags = tuple[int, int]
+"""Portal group tag, initiator group tag."""
+
+
+class IscsiTarget:
+    """Owns everything iSCSI. Every operation is all or nothing and raises EngineError that names its object."""
+
+    def __init__(self, bdevs: BdevRegistry) -> None:
+        self._bdevs = bdevs
+        self.options = Options()
+        self.portal_groups: dict[int, PortalGroup] = {}
+        self.initiator_groups: dict[int, InitiatorGroup] = {}
+        self.nodes: dict[str, TargetNode] = {}
+        self.sessions = SessionTable()
+        self.serving = False
+        """Portals listen. Before that they are only bound, so that nobody finds half a configuration."""
+        self._nodes_by_comparable: dict[str, TargetNode] = {}
+        self._connections: set[Connection] = set()
+        self._connection_number = 0
+        self._shared = SharedBuffer()
+        self._settling: dict[IscsiTask, asyncio.Future[None]] = {}
+        self._departures: set[asyncio.Event] = set()
+
+    # -- portal groups -----------------------------------------------------------------------------------------------
+
+    def create_portal_group(
+        self, tag: int, portals: list[tuple[str, str]], private: bool = False, wait: bool = False
+    ) -> PortalGroup:
+        """Bind the portals (host, port). Raises Exists for a tag or address that is taken."""
+        if tag in self.portal_groups:
+            raise Exists(f"portal group {tag} exists already")
+        if not portals:
+            raise Invalid(f"portal group {tag}: it needs at least one portal")
+        group = PortalGroup(tag, [Portal(host, port, tag) for host, port in portals], private, wait)
+        taken = {portal.key: other.tag for other in self.portal_groups.values() for portal in other.portals}
+        for portal in group.portals:
+            if portal.key in taken:
+                raise Exists(f"portal group {tag}: portal {portal} belongs to portal group {taken[portal.key]}")
+            taken[portal.key] = tag
+        group.bind()
+        if self.serving and not wait:
+            try:
+                group.listen(asyncio.get_running_loop(), self._accept)
+            except EngineError:
+                group.close(asyncio.get_running_loop())
+                raise
+        self.portal_groups[tag] = group
+        return group
+
+    def start_portal_group(self, tag: int) -> None:
+        group = self.portal_group(tag)
+        if self.serving:
+            group.listen(asyncio.get_running_loop(), self._accept)
+        group.waiting = False
+
+    def delete_portal_group(self, tag: int) -> None:
+        """Also drops the group's maps. Sessions that came through it go on."""
+        group = self.portal_group(tag)
+        group.close(asyncio.get_running_loop())
+        for node in self.nodes.values():
+            node.drop_maps(lambda each: each.portal_group is group)
+        del self.portal_groups[tag]
+
+    def portal_group(self, tag: int) -> PortalGroup:
+        group = self.portal_groups.get(tag)
+        if group is None:
+            raise NotFound(f"portal group {tag} does not exist. {_known(self.portal_groups)}")
+        return group
+
+    # -- initiator groups --------------------------------------------------------------------------------------------
+
+    def create_initiator_group(self, tag: int, initiators: list[str], netmasks: list[str]) -> InitiatorGroup:
+        if tag in self.initiator_groups:
+            raise Exists(f"initiator group {tag} exists already")
+        group = InitiatorGroup(tag, initiators, netmasks)
+        self.initiator_groups[tag] = group
+        return group
+
+    def add_initiators(self, tag: int, initiators: list[str], netmasks: list[str]) -> None:
+        self.initiator_group(tag).add(initiators, netmasks)
+
+    def remove_initiators(self, tag: int, initiators: list[str], netmasks: list[str]) -> None:
+        self.initiator_group(tag).remove(initiators, netmasks)
+
+    def delete_initiator_group(self, tag: int) -> None:
+        """Also drops the group's maps. Sessions of its initiators go on."""
+        group = self.initiator_group(tag)
+        for node in self.nodes.values():
+            node.drop_maps(lambda each: each.initiator_group is group)
+        del self.initiator_groups[tag]
+
+    def initiator_group(self, tag: int) -> InitiatorGroup:
+        group = self.initiator_groups.get(tag)
+        if group is None:
+            raise NotFound(f"initiator group {tag} does not exist. {_known(self.initiator_groups)}")
+        return group
+
+    # -- target nodes ------------------------------------------------------------------------------------------------
+
+    def find_node(self, name: str) -> TargetNode | None:
+        """By full name, in any case (RFC 7143 §4.2.7.1)."""
+        return self._nodes_by_comparable.get(comparable(name))
+
+    def node(self, name: str) -> TargetNode:
+        """By full or short name. Raises NotFound."""
+        node = self.find_node(name) or self.find_node(f"{self.options.node_base}:{name}")
+        if node is None:
+            known = ", ".join(list(self.nodes)[:20])
+            raise NotFound(f"target node {name} does not exist. Known target nodes: {known or 'none'}.")
+        return node
+
+    def create_node(
+        self,
+        name: str,
+        alias: str,
+        maps: list[Tags],
+        luns: list[tuple[int, str]],
+        queue_depth: int,
+        auth: Auth,
+        header_digest: bool = False,
+        data_digest: bool = False,
+    ) -> TargetNode:
+        """``luns`` are (LUN id, bdev name). A queue depth outside 1..max_queue_depth becomes max_queue_depth."""
+        name = full_name(name, self.options.node_base)
+        if self.find_node(name) is not None:
+            raise Exists(f"target node {name} exists already")
+        if len(alias.encode()) > MAX_ALIAS_BYTES:
+            raise Invalid(f"target node {name}: the alias is longer than {MAX_ALIAS_BYTES} bytes")
+        if header_digest or data_digest:
+            raise Invalid(f"target node {name}: CRC32C digests are not possible with this engine yet")
+        if not any(lun_id == 0 for lun_id, _bdev in luns):
+            raise Invalid(f"target node {name}: LUN 0 is missing")
+        most = self.options.max_queue_depth
+        node = TargetNode(name, alias, self._maps(name, maps), queue_depth if 1 <= queue_depth <= most else most, auth)
+        for lun_id, bdev_name in luns:
+            node.device.add(lun_id, self._bdev_for_lun(name, lun_id, bdev_name))
+        self.nodes[name] = node
+        self._nodes_by_comparable[comparable(name)] = node
+        return node
+
+    async def delete_node(self, name: str) -> None:
+        """Ask its initiators to log out, drop those that stay, and remove the node. Raises NotFound or Busy."""
+        node = self.node(name)
+        if node.leaving:
+            raise Busy(f"target node {node.name} is being deleted already")
+        node.leaving = True
+        await self._see_off(self.sessions.of_node(node), _LOGOUT_SECONDS)
+        self.nodes.pop(node.name, None)
+        self._nodes_by_comparable.pop(comparable(node.name), None)
+
+    def add_lun(self, name: str, bdev_name: str, lun_id: int = -1) -> int:
+        """``lun_id`` -1 takes the lowest free one; gives the id. Initiators learn of it by a unit attention."""
+        node = self.node(name)
+        chosen = node.device.free_lun_id() if lun_id == -1 else lun_id
+        node.device.add(chosen, self._bdev_for_lun(node.name, chosen, bdev_name))
+        return chosen
+
+    def add_maps(self, name: str, maps: list[Tags]) -> None:
+        node = self.node(name)
+        node.add_maps(self._maps(node.name, maps))
+
+    def remove_maps(self, name: str, maps: list[Tags]) -> None:
+        node = self.node(name)
+        node.remove_maps(self._maps(node.name, maps))
+
+    def set_node_auth(self, name: str, auth: Auth) -> None:
+        self.node(name).auth = auth
+
+    def hot_remove(self, bdev: Bdev) -> None:
+        """The bdev is about to go: its LUNs go too, and the initiators learn of it by a unit attention."""
+        for node in self.nodes.values():
+            for lun in list(node.device.luns.values()):
+                if lun.bdev is bdev:
+                    _log.warning("target node %s loses LUN %d: bdev %s is deleted", node.name, lun.id, bdev.name)
+                    node.device.remove(lun.id)
+
+    def capacity_changed(self, bdev: Bdev) -> None:
+        for node in self.nodes.values():
+            node.device.capacity_changed(bdev)
+
+    def users_of(self, bdev: Bdev) -> list[str]:
+        """Names of the target nodes that export the bdev."""
+        return [node.name for node in self.nodes.values() if any(lun.bdev is bdev for lun in node.device.luns.values())]
+
+    def _bdev_for_lun(self, name: str, lun_id: int, bdev_name: str) -> Bdev:
+        try:
+            return self._bdevs.get(bdev_name)
+        except EngineError:
+            missing = NotFound(
+                f"target node {name}: LUN {lun_id} wants bdev {bdev_name}, which does not exist. {self._bdevs.known()}"
+            )
+            raise missing from None
+
+    def _maps(self, name: str, tags: list[Tags]) -> list[Map]:
+        try:
+            return [Map(self.portal_group(pg_tag), self.initiator_group(ig_tag)) for pg_tag, ig_tag in tags]
+        except NotFound as error:
+            raise NotFound(f"target node {name}: {error}") from None
+
+    # -- connections and sessions ------------------------------------------------------------------------------------
+
+    def start_serving(self) -> None:
+        """Let initiators in: the configuration is complete. Raises EngineError when a portal cannot listen."""
+        self.serving = True
+        failures = []
+        for group in self.portal_groups.values():
+            if not group.waiting:
+                try:
+                    group.listen(asyncio.get_running_loop(), self._accept)
+                except EngineError as error:
+                    failures.append(str(error))
+        if failures:
+            raise EngineError("; ".join(failures))
+
+    def next_connection_number(self) -> int:
+        self._connection_number += 1
+        return self._connection_number
+
+    def reinstate(self, session: Session) -> None:
+        """A new session of a nexus that has one ends the old one (RFC 7143 §6.3.5)."""
+        if self.options.allow_duplicated_isid:
+            return
+        for old in self.sessions.same_nexus(session.key):
+            if old.connection is not None:
+                _log.info("%s ends: its initiator logged in again", old.connection)
+                old.connection.close()
+
+    def connections(self) -> list[dict[str, Any]]:
+        """As iscsi_get_connections gives them, and the initiator's name and the portal group's tag."""
+        return [_connection_to_rpc(each) for each in sorted(self._connections, key=lambda each: each.number)]
+
+    def connection_closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        for event in self._departures:
+            event.set()
+
+    def when_settled(self, task: IscsiTask) -> asyncio.Future[None]:
+        """A future that is done when the aborted ``task`` has come to rest."""
+        return self._settling.setdefault(task, asyncio.get_running_loop().create_future())
+
+    def task_settled(self, task: IscsiTask) -> None:
+        waiting = self._settling.pop(task, None)
+        if waiting is not None:
+            waiting.set_result(None)
+
+    async def shutdown(self) -> None:
+        """Stop accepting, ask everybody to log out, wait a moment, drop those that are left."""
+        loop = asyncio.get_running_loop()
+        self.serving = False
+        for group in self.portal_groups.values():
+            group.close(loop)
+        await self._see_off(list(self.sessions), _SHUTDOWN_SECONDS)
+        for connection in list(self._connections):
+            connection.close()
+
+    async def _see_off(self, sessions: list[Session], seconds: int) -> None:
+        """Request logout of these sessions, and close those that are there after ``seconds``."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        present = {each.connection for each in sessions if each.connection is not None}
+        for connection in present:
+            connection.request_logout(seconds)
+        departure = asyncio.Event()
+        self._departures.add(departure)
+        try:
+            while present & self._connections:
+                departure.clear()
+                await asyncio.wait_for(departure.wait(), deadline - loop.time())
+        except asyncio.TimeoutError:
+            for connection in present & self._connections:
+                _log.warning("%s did not log out within %d s and is dropped", connection, seconds)
+                connection.close()
+        finally:
+            self._departures.discard(departure)
+
+    def _accept(self, sock: socket.socket, portal: Portal) -> None:
+        try:
+            self._connections.add(Connection(sock, portal, self, self._shared))
+        except OSError as error:
+            # The peer was gone before its connection was set up.
+            _log.info("portal %s: connection lost at once: %s", portal, error.strerror)
+            sock.close()
+
+
+def _connection_to_rpc(connection: Connection) -> dict[str, Any]:
+    session = connection.session
+    node = session.node if session else None
+    return {
+        "id": connection.number,
+        "cid": connection.cid,
+        "tsih": session.tsih if session else 0,
+        "state": "exiting" if connection.logging_out else "running" if session else "invalid",
+        "login_phase": "full_feature_phase" if session else "security_negotiation_phase",
+        "initiator_addr": connection.peer,
+        "target_addr": connection.local,
+        "target_node_name": node.name.partition(":")[2] if node else "",
+        "thread_name": "iscsi_poll_group_0",
+        "initiator_name": session.initiator if session else "",
+        "portal_group_tag": connection.portal.tag,
+    }
+
+
+def _known(groups: dict[int, Any]) -> str:
+    return f"Known tags: {', '.join(map(str, groups))}." if groups else "There are none."

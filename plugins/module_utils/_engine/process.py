@@ -1,0 +1,199 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The process around the engine: processor cores, limits, systemd, pid file, logging."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import re
+import resource
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+from .errors import EngineError, Invalid
+
+_M_TRIM_THRESHOLD: Final = -1  # malloc.h
+_M_MMAP_THRESHOLD: Final = -3
+_KEPT_MEMORY: Final = 64 * 1024 * 1024
+
+NOTICE: Final = 25
+LEVELS: Final = {
+    "ERROR": logging.ERROR,
+    "WARNING": logging.WARNING,
+    "NOTICE": NOTICE,
+    "INFO": logging.INFO,
+    "DEBUG": logging.DEBUG,
+}
+"""SPDK's names of log levels."""
+_SYSLOG_PRIORITY: Final = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, NOTICE: 5, logging.INFO: 6}
+_CORE_RANGE: Final = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
+
+
+def parse_cpumask(text: str) -> set[int]:
+    """Cores of SPDK's ``-m``: a hexadecimal mask (``0xF``, ``F``) or a list (``[0,2-4]``). Raises Invalid."""
+    text = text.strip()
+    cores: set[int] = set()
+    try:
+        if text.startswith("["):
+            if not text.endswith("]"):
+                raise ValueError
+            for part in text[1:-1].split(","):
+                found = _CORE_RANGE.fullmatch(part.strip())
+                if found is None:
+                    raise ValueError
+                first = int(found.group(1))
+                cores.update(range(first, int(found.group(2) or first) + 1))
+        else:
+            mask = int(text, 16)
+            cores = {core for core in range(mask.bit_length()) if mask >> core & 1} if mask > 0 else set()
+    except ValueError:
+        cores = set()
+    if not cores:
+        raise Invalid(f"CPU mask {text!r}: a mask such as 0xF or a list such as [0,2-4] with a core in it is wanted")
+    return cores
+
+
+def pin(cores: set[int]) -> None:
+    """Run on these cores only. Raises Invalid when the machine or the control group lacks one of them."""
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, cores)
+    except (OSError, OverflowError, ValueError):
+        raise Invalid(_no_cores(cores, cores, allowed)) from None
+    missing = cores - os.sched_getaffinity(0)
+    if missing:
+        raise Invalid(_no_cores(cores, missing, allowed))
+
+
+def _no_cores(cores: set[int], missing: set[int], allowed: set[int]) -> str:
+    wanted, lacking, there = (",".join(map(str, sorted(each))) for each in (cores, missing, allowed))
+    return f"CPU mask for cores {wanted}: core {lacking} is not available here. This process may use {there}."
+
+
+def cpumask() -> str:
+    """The cores in use as SPDK prints them: hexadecimal without 0x."""
+    return f"{sum(1 << core for core in os.sched_getaffinity(0)):x}"
+
+
+def raise_file_limit() -> None:
+    """As many open files as the hard limit allows: a connection is one."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def keep_freed_memory() -> None:
+    """Let malloc keep what large transfers free, so that the next one finds its pages there without faulting them in.
+
+    glibc gives blocks of 128 KiB back to the kernel by default; with this a 256 KiB READ of a file costs half.
+    Elsewhere than on glibc nothing happens.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_MEMORY)
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_MEMORY // 2)
+
+
+def notify_systemd(message: str) -> None:
+    """sd_notify(3): tell the service manager, if there is one, such as ``READY=1``."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+            channel.connect("\0" + address[1:] if address.startswith("@") else address)
+            channel.sendall(message.encode())
+    except OSError as error:
+        logging.getLogger(__name__).warning("NOTIFY_SOCKET %s: %s", address, error.strerror)
+
+
+class PidFile:
+    """Holds this process's number while it runs."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._written = False
+
+    def write(self) -> None:
+        """Raises EngineError."""
+        temporary = self._path.with_name(self._path.name + ".new")
+        try:
+            temporary.write_text(f"{os.getpid()}\n", encoding="ascii")
+            temporary.replace(self._path)
+            self._written = True
+        except OSError as error:
+            raise EngineError.from_os(error, f"pid file {self._path}") from error
+
+    def remove(self) -> None:
+        """Only what :meth:`write` made: before that, the file may be another process's."""
+        if self._written:
+            self._path.unlink(missing_ok=True)
+
+
+class Logs:
+    """Where log lines go and which of them: standard error, by level and by SPDK's flags (parts of the engine)."""
+
+    FLAGS: Final = ("bdev", "iscsi", "persistence", "rpc", "scsi")
+
+    def __init__(self) -> None:
+        self._root = logging.getLogger(__package__)
+        self._flags = dict.fromkeys(self.FLAGS, False)
+
+    def open(self, level: str) -> None:
+        logging.addLevelName(NOTICE, "NOTICE")
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_JournalFormatter() if _stderr_is_journal() else _TerminalFormatter())
+        for target in (self._root, logging.getLogger("asyncio")):
+            target.handlers = [handler]
+            target.propagate = False
+        self.level = level
+
+    @property
+    def level(self) -> str:
+        return next(name for name, number in LEVELS.items() if number == self._root.level)
+
+    @level.setter
+    def level(self, name: str) -> None:
+        self._root.setLevel(LEVELS[name])
+
+    @property
+    def flags(self) -> dict[str, bool]:
+        return dict(self._flags)
+
+    def set_flag(self, name: str, value: bool) -> None:
+        """Show, or stop showing, everything that one part of the engine logs. ``all`` is every part. Raises Invalid."""
+        if name != "all" and name not in self._flags:
+            raise Invalid(f"log flag {name!r}; there are: all, {', '.join(self._flags)}")
+        for flag in self._flags if name == "all" else (name,):
+            self._flags[flag] = value
+            self._root.getChild(flag).setLevel(logging.DEBUG if value else logging.NOTSET)
+
+
+def _stderr_is_journal() -> bool:
+    """systemd.exec(5): JOURNAL_STREAM names the device and inode of the journal's end of standard error."""
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class _TerminalFormatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.name = record.name.rpartition("_engine.")[2]
+        return super().format(record)
+
+
+class _JournalFormatter(logging.Formatter):
+    """sd-daemon(3): a priority in angle brackets begins every line; the journal adds the time."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = f"<{_SYSLOG_PRIORITY.get(record.levelno, 7)}>"
+        return "\n".join(prefix + line for line in super().format(record).splitlines())

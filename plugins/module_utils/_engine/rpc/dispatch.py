@@ -1,0 +1,232 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a decoded JSON-RPC request to its answer: envelope, method table, states, parameters, errors.
+
+Knows nothing of sockets, so that every transport and the configuration loader go through the same door.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+from collections.abc import Awaitable, Iterable
+from typing import Any, Final, NamedTuple
+
+from ..errors import EngineError, NoDevice, NotFound
+from .method import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    WRONG_STATE,
+    Errors,
+    Method,
+    Order,
+    RpcError,
+    State,
+)
+from .schema import Mismatch, decode_object
+
+_LOG = logging.getLogger(__name__)
+
+_TOO_EARLY: Final = "Method may only be called after framework is initialized using framework_start_init RPC."
+_TOO_LATE: Final = (
+    "Method may only be called before framework is initialized. Use --wait-for-rpc command line parameter and then "
+    "issue this RPC before the framework_start_init RPC."
+)
+_REQUEST_KEYS: Final = frozenset({"jsonrpc", "method", "params", "id"})
+
+
+class Reply(NamedTuple):
+    """``answer`` is None when nothing is to be sent; ``changed`` tells that the configuration has to be saved first."""
+
+    answer: dict[str, Any] | None
+    changed: bool = False
+
+
+class Memory:
+    """What the dispatcher tells about objects that come and go; persistence overrides it."""
+
+    def made(self, kind: str, key: Any) -> None:
+        """An object exists now."""
+
+    def forget(self, kind: str, key: Any) -> bool:
+        """Drop an object that is only remembered, not live; True if there was one."""
+        del kind, key
+        return False
+
+    def hint(self, kind: str, key: Any) -> str:
+        """Why an object that somebody misses is not there, as a sentence, or nothing."""
+        del kind, key
+        return ""
+
+
+class Dispatcher:
+    """The method table and the state that decides which rows may be called."""
+
+    def __init__(self, owner: Any, methods: Iterable[Method], memory: Memory | None = None) -> None:
+        self.state = State.STARTUP
+        self.called: set[str] = set()
+        """Methods that were called in STARTUP."""
+        self._owner = owner
+        self._memory = memory or Memory()
+        self._methods: dict[str, Method] = {method.name: method for method in methods}
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        return self._methods
+
+    def order_of(self, request: Any) -> Order:
+        method = self._methods.get(request.get("method")) if _is_plain_call(request) else None
+        return method.order if method else Order.SEQUENTIAL
+
+    def begin(self, request: Any) -> Reply | Awaitable[Reply]:
+        """Start one request (not a batch). Never raises."""
+        identity = _identity(request)
+        try:
+            name, params = _open_envelope(request)
+            method, result = self._start(name, params, self.state)
+        except RpcError as error:
+            return Reply(_error(identity, error))
+        if isinstance(result, _Failed):
+            return self._failed(identity, method, result.error, params)
+        if inspect.isawaitable(result):
+            return self._finish(identity, method, result, params)
+        return self._succeeded(identity, method, result, params)
+
+    async def call(self, name: str, params: Any = None, state: State | None = None) -> Any:
+        """Run one method, as if in ``state``, and give its result. Raises RpcError."""
+        method, result = self._start(name, params, state or self.state)
+        try:
+            if isinstance(result, _Failed):
+                raise result.error
+            result = await result if inspect.isawaitable(result) else result
+        except Exception as error:
+            raise self._translate(method, error, params) from error
+        self._made(method, params)
+        return result
+
+    def _start(self, name: str, params: Any, state: State) -> tuple[Method, Any]:
+        method = self._methods.get(name)
+        if method is None:
+            raise RpcError(METHOD_NOT_FOUND, f"Method not found: {name[:128]}")
+        if not method.state & state:
+            raise RpcError(WRONG_STATE, _TOO_EARLY if state is State.STARTUP else _TOO_LATE)
+        arguments = _arguments(method, params)
+        if state is State.STARTUP:
+            self.called.add(name)
+        try:
+            return method, method.handler(self._owner, **arguments)
+        except Exception as error:
+            return method, _Failed(error)
+
+    async def _finish(self, identity: Any, method: Method, running: Awaitable[Any], params: Any) -> Reply:
+        try:
+            result = await running
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            return self._failed(identity, method, error, params)
+        return self._succeeded(identity, method, result, params)
+
+    def _succeeded(self, identity: Any, method: Method, result: Any, params: Any) -> Reply:
+        self._made(method, params)
+        answer = None if identity is None else {"jsonrpc": "2.0", "id": identity, "result": result}
+        return Reply(answer, method.mutates)
+
+    def _made(self, method: Method, params: Any) -> None:
+        if method.subject and not method.subject.removes:
+            self._memory.made(method.subject.kind, params.get(method.subject.key))
+
+    def _failed(self, identity: Any, method: Method, error: Exception, params: Any) -> Reply:
+        subject = method.subject
+        if subject and subject.removes and isinstance(error, (NotFound, NoDevice)):
+            remembered = self._memory.forget(subject.kind, params.get(subject.key))
+            if remembered:
+                return self._succeeded(identity, method, True, params)
+        translated = self._translate(method, error, params)
+        # A handler that broke in the middle may have changed something all the same.
+        changed = method.mutates and not isinstance(error, (EngineError, RpcError))
+        return Reply(_error(identity, translated), changed)
+
+    def _translate(self, method: Method, error: Exception, params: Any) -> RpcError:
+        if isinstance(error, RpcError):
+            return error
+        if isinstance(error, OSError):
+            _LOG.warning("%s met an operating system error", method.name, exc_info=error)
+            error = EngineError.from_os(error, method.name)
+        if not isinstance(error, EngineError):
+            _LOG.error("%s failed because of a bug; the engine goes on", method.name, exc_info=error)
+            what = f"{method.name}: {type(error).__name__}; the engine's log has the details"
+            return RpcError(INTERNAL_ERROR, f"Internal error: {what}")
+        return self._engine_error(method, error, params)
+
+    def _engine_error(self, method: Method, error: EngineError, params: Any) -> RpcError:
+        reason = os.strerror(error.errno)
+        detail = str(error)
+        if method.subject and isinstance(error, (NotFound, NoDevice)):
+            detail += self._memory.hint(method.subject.kind, params.get(method.subject.key))
+        if method.errors is Errors.AS_INVALID_PARAMS:
+            return RpcError(INVALID_PARAMS, f"Invalid parameters: {detail}")
+        if detail.endswith(f": {reason}"):
+            detail = detail[: -len(reason) - 2]
+        return RpcError(-error.errno, f"{reason}: {detail}")
+
+
+class _Failed(NamedTuple):
+    error: Exception
+
+
+def error_answer(code: int, message: str, identity: Any = None) -> dict[str, Any]:
+    return _error(identity, RpcError(code, message))
+
+
+def _error(identity: Any, error: RpcError) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": identity, "error": {"code": error.code, "message": error.message}}
+
+
+def _is_plain_call(request: Any) -> bool:
+    return isinstance(request, dict) and isinstance(request.get("method"), str)
+
+
+def _identity(request: Any) -> Any:
+    """The id to answer with; None, which is also what a notification has, when there is no valid one."""
+    identity = request.get("id") if isinstance(request, dict) else None
+    return identity if type(identity) in _IDENTITY_TYPES else None
+
+
+def _open_envelope(request: Any) -> tuple[str, Any]:
+    """Method name and parameters of a request. Raises RpcError."""
+    if not isinstance(request, dict):
+        raise RpcError(INVALID_REQUEST, "Invalid request: a request is an object or an array of objects")
+    repeated = getattr(request, "key", None)
+    for wrong, message in (
+        (repeated is not None, f"{repeated} is given more than once"),
+        (type(request.get("id")) not in _IDENTITY_TYPES, "id is a string, a number or null"),
+        (not request.keys() <= _REQUEST_KEYS, f"a request has no keys but {', '.join(sorted(_REQUEST_KEYS))}"),
+        (request.get("jsonrpc", "2.0") != "2.0", "jsonrpc, when given, is 2.0"),
+        (not isinstance(request.get("method"), str), "method is missing or not a string"),
+        (not isinstance(request.get("params"), (dict, list, type(None))), "params is an object, an array or null"),
+    ):
+        if wrong:
+            raise RpcError(INVALID_REQUEST, f"Invalid request: {message}")
+    return request["method"], request.get("params")
+
+
+_IDENTITY_TYPES: Final = (str, int, float, type(None))
+
+
+def _arguments(method: Method, params: Any) -> dict[str, Any]:
+    if method.params is None:
+        if params is not None:
+            raise RpcError(INVALID_PARAMS, method.takes_nothing.format(name=method.name))
+        return {}
+    if params is None and not any(field.required for field in method.params.values()):
+        params = {}
+    try:
+        return decode_object(method.params, params)
+    except Mismatch as mismatch:
+        raise RpcError(method.refusal.code, f"{method.refusal.text}: {mismatch}") from None

@@ -1,0 +1,295 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""bdev_*: block devices."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from ...bdev.aio import AioBdev
+from ...bdev.base import Bdev, Statistics
+from ...bdev.malloc import MallocBdev
+from ...errors import NoDevice, Unsupported
+from ...facts import MAX_BDEV_NAME_BYTES
+from ..method import DECODE_FAILED, Errors, Method, Order, State, Subject
+from ..notifications import REGISTER, RESIZE, UNREGISTER
+from ..schema import UINT32_MAX, UINT64_MAX, array, boolean, choice, integer, optional, required, string
+from .framework import TICK_RATE
+
+if TYPE_CHECKING:
+    from ...service import Engine
+
+Kind = TypeVar("Kind", bound=Bdev)
+
+_LONGEST_WAIT: Final = 86400.0
+
+
+def get_bdevs(engine: Engine, name: str | None, timeout: int) -> Any:
+    """All devices or one, for which it waits up to ``timeout`` milliseconds."""
+    if name is None:
+        return [bdev.to_rpc() for bdev in engine.bdevs]
+    if timeout and name not in engine.bdevs:
+        return _appeared(engine, name, timeout)
+    return [engine.bdevs.get(name).to_rpc()]
+
+
+async def _appeared(engine: Engine, name: str, timeout: int) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + min(timeout / 1000, _LONGEST_WAIT)
+    while name not in engine.bdevs and time.monotonic() < deadline:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(engine.notifications.next(), deadline - time.monotonic())
+    return [engine.bdevs.get(name).to_rpc()]
+
+
+def get_iostat(engine: Engine, names: list[str] | None, per_channel: bool, reset_mode: str) -> dict[str, Any]:
+    bdevs = list(engine.bdevs) if names is None else [engine.bdevs.get(name) for name in names]
+    shown = [_iostat(bdev, per_channel) for bdev in bdevs]
+    if reset_mode == "all":
+        for bdev in bdevs:
+            bdev.stats = Statistics()
+    return {"tick_rate": TICK_RATE, "ticks": time.monotonic_ns(), "bdevs": shown}
+
+
+def _iostat(bdev: Bdev, per_channel: bool) -> dict[str, Any]:
+    counters = {
+        "bytes_read": bdev.stats.bytes_read,
+        "num_read_ops": bdev.stats.read_ops,
+        "bytes_written": bdev.stats.bytes_written,
+        "num_write_ops": bdev.stats.write_ops,
+        **dict.fromkeys(_NOT_COUNTED, 0),
+    }
+    if per_channel:
+        return {"name": bdev.name, "channels": [{"thread_id": 1, **counters}]}
+    return {"name": bdev.name, **counters, "io_error": {}}
+
+
+_NOT_COUNTED: Final = (
+    *("bytes_unmapped", "num_unmap_ops", "bytes_copied", "num_copy_ops"),
+    *(f"{rank}{kind}_latency_ticks" for kind in ("read", "write", "unmap", "copy") for rank in ("", "max_", "min_")),
+)
+
+
+def set_options(engine: Engine, **options: int | bool | None) -> bool:
+    """Kept and saved as SPDK does; nothing in this engine depends on them."""
+    engine.bdev_options.update((name, value) for name, value in options.items() if value is not None)
+    return True
+
+
+def wait_for_examine(_engine: Engine) -> bool:
+    """Nothing here examines bdevs, so that it is always over."""
+    return True
+
+
+def malloc_create(
+    engine: Engine,
+    name: str | None,
+    num_blocks: int,
+    block_size: int,
+    physical_block_size: int | None,
+    uuid: str | None,
+    **metadata: int | bool | None,
+) -> str:
+    if name is None:
+        name = engine.bdevs.next_name("Malloc")
+        while name in engine.bdevs:
+            name = engine.bdevs.next_name("Malloc")
+    engine.bdevs.check_free(name)
+    for option in _METADATA:
+        if metadata[option]:
+            raise Unsupported(f"bdev {name}: {option} {metadata[option]}: metadata and DIF are not supported")
+    return _register(engine, MallocBdev(name, num_blocks, block_size, uuid, physical_block_size))
+
+
+_METADATA: Final = ("md_size", "md_interleave", "dif_type", "dif_is_head_of_md", "dif_pi_format")
+
+
+def malloc_delete(engine: Engine, name: str) -> bool:
+    _unregister(engine, _of_kind(engine, name, MallocBdev))
+    return True
+
+
+async def aio_create(
+    engine: Engine,
+    name: str,
+    filename: str,
+    block_size: int,
+    readonly: bool,
+    fallocate: bool,
+    uuid: str | None,
+    nowait: bool,
+    size: int | None,
+    sparse: bool,
+) -> str:
+    """``size`` (bytes; makes or grows the file) and ``sparse`` (do not reserve its space) are ours."""
+    del nowait  # RWF_NOWAIT is used wherever the kernel takes it
+    engine.bdevs.check_free(name)
+    bdev = await engine.submit(
+        AioBdev.open, name, filename, engine.submit, block_size, readonly, fallocate, uuid, size, sparse
+    )
+    return _register(engine, bdev)
+
+
+async def aio_delete(engine: Engine, name: str, remove_file: bool) -> bool:
+    """``remove_file`` is ours: delete the file too. When that fails the bdev stays."""
+    bdev = _of_kind(engine, name, AioBdev)
+    if remove_file:
+        await engine.submit(bdev.remove_file)
+    _unregister(engine, bdev)
+    return True
+
+
+async def aio_rescan(engine: Engine, name: str) -> bool:
+    bdev = _of_kind(engine, name, AioBdev)
+    before = bdev.num_blocks
+    await engine.submit(bdev.rescan)
+    _resized(engine, bdev, before)
+    return True
+
+
+async def aio_resize(engine: Engine, name: str, size: int) -> bool:
+    """Ours: grow the file to ``size`` bytes."""
+    bdev = _of_kind(engine, name, AioBdev)
+    before = bdev.num_blocks
+    await engine.submit(bdev.resize, size)
+    _resized(engine, bdev, before)
+    return True
+
+
+def _register(engine: Engine, bdev: Bdev) -> str:
+    engine.bdevs.create(bdev)
+    engine.notifications.send(REGISTER, bdev.name)
+    return bdev.name
+
+
+def _unregister(engine: Engine, bdev: Bdev) -> None:
+    engine.target.hot_remove(bdev)
+    engine.bdevs.delete(bdev.name)
+    engine.notifications.send(UNREGISTER, bdev.name)
+
+
+def _resized(engine: Engine, bdev: Bdev, blocks_before: int) -> None:
+    if bdev.num_blocks != blocks_before:
+        engine.target.capacity_changed(bdev)
+        engine.notifications.send(RESIZE, bdev.name)
+
+
+def _of_kind(engine: Engine, name: str, kind: type[Kind]) -> Kind:
+    bdev = engine.bdevs.get(name)
+    if not isinstance(bdev, kind):
+        raise NoDevice(f"bdev {name} is of another kind: {bdev.product_name}")
+    return bdev
+
+
+_NAME: Final = string(MAX_BDEV_NAME_BYTES, least=1)
+_UINT32: Final = integer(0, UINT32_MAX)
+_UINT64: Final = integer(0, UINT64_MAX)
+_ONE: Final = {"name": required(string())}
+_MADE: Final = Subject("bdev", "name")
+_GONE: Final = Subject("bdev", "name", removes=True)
+
+METHODS: Final = (
+    Method(
+        "bdev_get_bdevs",
+        get_bdevs,
+        {"name": optional(string()), "timeout": optional(_UINT64, 0)},
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+        order=Order.DETACHED,
+    ),
+    Method(
+        "bdev_get_iostat",
+        get_iostat,
+        {
+            "names": optional(array(string(), 1024)),
+            "per_channel": optional(boolean, False),
+            "reset_mode": optional(choice("all", "maxmin", "error", "none"), "none"),
+        },
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+    ),
+    Method(
+        "bdev_set_options",
+        set_options,
+        {
+            "bdev_io_pool_size": optional(_UINT32),
+            "bdev_io_cache_size": optional(_UINT32),
+            "bdev_auto_examine": optional(boolean),
+            "iobuf_small_cache_size": optional(_UINT32),
+            "iobuf_large_cache_size": optional(_UINT32),
+        },
+        state=State.STARTUP,
+        mutates=True,
+    ),
+    Method("bdev_wait_for_examine", wait_for_examine),
+    Method(
+        "bdev_malloc_create",
+        malloc_create,
+        {
+            "name": optional(_NAME),
+            "num_blocks": required(_UINT64),
+            "block_size": required(_UINT32),
+            "physical_block_size": optional(_UINT32),
+            "uuid": optional(string()),
+            "optimal_io_boundary": optional(_UINT32),
+            "md_size": optional(_UINT32),
+            "md_interleave": optional(boolean),
+            "dif_type": optional(integer(0, 3)),
+            "dif_is_head_of_md": optional(boolean),
+            "dif_pi_format": optional(integer(0, 2)),
+            "numa_id": optional(integer(-1, UINT32_MAX)),
+        },
+        mutates=True,
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+        subject=_MADE,
+    ),
+    Method(
+        "bdev_malloc_delete",
+        malloc_delete,
+        _ONE,
+        mutates=True,
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+        subject=_GONE,
+    ),
+    Method(
+        "bdev_aio_create",
+        aio_create,
+        {
+            "name": required(_NAME),
+            "filename": required(string()),
+            "block_size": optional(_UINT32, 0),
+            "readonly": optional(boolean, False),
+            "fallocate": optional(boolean, False),
+            "uuid": optional(string()),
+            "nowait": optional(boolean, False),
+            "size": optional(_UINT64),
+            "sparse": optional(boolean, False),
+        },
+        mutates=True,
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+        subject=_MADE,
+    ),
+    Method(
+        "bdev_aio_delete",
+        aio_delete,
+        {**_ONE, "remove_file": optional(boolean, False)},
+        mutates=True,
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+        subject=_GONE,
+    ),
+    Method("bdev_aio_rescan", aio_rescan, _ONE, errors=Errors.AS_ERRNO, refusal=DECODE_FAILED),
+    Method(
+        "bdev_aio_resize",
+        aio_resize,
+        {**_ONE, "size": required(_UINT64)},
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+    ),
+)

@@ -1,0 +1,183 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""rpc_*, spdk_*, framework_*, thread_*, iobuf_* and engine_get_info: the process and its configuration."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ... import __version__
+from ...process import cpumask
+from ..method import INVALID_ARGUMENTS, INVALID_PARAMS, Method, Order, RpcError, State
+from ..schema import boolean, choice, optional, required, string
+
+if TYPE_CHECKING:
+    from ...service import Engine
+
+TICK_RATE: Final = 1_000_000_000
+"""Ticks are nanoseconds here."""
+
+_THREADS: Final = ("app_thread", "iscsi_poll_group_0")
+"""SPDK's names; here both are the event loop, and its time counts for the second."""
+
+EXTENSIONS: Final = (
+    "bdev_aio_create.size",
+    "bdev_aio_create.sparse",
+    "bdev_aio_delete.remove_file",
+    "bdev_aio_resize",
+)
+"""Where the engine goes beyond SPDK's methods."""
+
+
+def get_methods(engine: Engine, current: bool, include_aliases: bool) -> list[str]:
+    """There are no aliases."""
+    del include_aliases
+    methods = engine.dispatcher.methods.values()
+    return [method.name for method in methods if not current or method.state & engine.dispatcher.state]
+
+
+def get_version(_engine: Engine) -> dict[str, Any]:
+    major, minor, patch = (int(part) for part in __version__.split("."))
+    return {
+        "version": f"openlun-iscsi v{__version__}",
+        "fields": {"major": major, "minor": minor, "patch": patch, "suffix": ""},
+    }
+
+
+def kill_instance(_engine: Engine, sig_name: str) -> bool:
+    os.kill(os.getpid(), _SIGNALS[sig_name.upper()])
+    return True
+
+
+async def start_init(engine: Engine) -> bool:
+    await engine.start_init()
+    return True
+
+
+async def wait_init(engine: Engine) -> bool:
+    await engine.initialized.wait()
+    return True
+
+
+def get_subsystems(engine: Engine) -> list[dict[str, Any]]:
+    return [{"subsystem": name, "depends_on": list(depends)} for name, depends in engine.subsystems.items()]
+
+
+def get_config(engine: Engine, name: str, with_batches: bool) -> list[dict[str, Any]] | None:
+    """Batches are never recorded, so that with and without them is the same."""
+    del with_batches
+    if name not in engine.subsystems:
+        raise RpcError(INVALID_PARAMS, f"Subsystem '{name}' not found")
+    entries = engine.configuration_of(name)
+    return None if entries is None else [entry.to_json() for entry in entries]
+
+
+def get_reactors(engine: Engine) -> dict[str, Any]:
+    times = os.times()
+    busy, elapsed = _busy(), time.monotonic_ns() - engine.started_ns
+    core = min(os.sched_getaffinity(0))
+    reactor = {
+        "lcore": core,
+        "numa_id": _numa_node(core),
+        "tid": os.getpid(),
+        "busy": busy,
+        "idle": max(elapsed - busy, 0),
+        "in_interrupt": True,
+        "irq": 0,
+        "sys": int(times.system * _CLOCK_TICKS),
+        "usr": int(times.user * _CLOCK_TICKS),
+        "lw_threads": [
+            {"name": name, "id": number, "cpumask": cpumask(), "elapsed": elapsed}
+            for number, name in enumerate(_THREADS, 1)
+        ],
+    }
+    return {"tick_rate": TICK_RATE, "pid": os.getpid(), "reactors": [reactor]}
+
+
+def get_thread_stats(engine: Engine) -> dict[str, Any]:
+    busy = _busy()
+    idle = max(time.monotonic_ns() - engine.started_ns - busy, 0)
+    threads = [
+        {
+            "name": name,
+            "id": number,
+            "cpumask": cpumask(),
+            "busy": busy if number == len(_THREADS) else 0,
+            "idle": idle,
+            "active_pollers_count": 0,
+            "timed_pollers_count": 0,
+            "paused_pollers_count": 0,
+        }
+        for number, name in enumerate(_THREADS, 1)
+    ]
+    return {"tick_rate": TICK_RATE, "threads": threads}
+
+
+def get_iobuf_stats(_engine: Engine) -> list[dict[str, Any]]:
+    """The engine has no buffer pools that could run out."""
+    return []
+
+
+def get_info(engine: Engine) -> dict[str, Any]:
+    """Ours: tells that this is the collection's own engine, which one, and what of its saved state is missing."""
+    return {
+        "name": "openlun-iscsi",
+        "version": __version__,
+        "checksum": engine.checksum,
+        "pid": os.getpid(),
+        "state_dir": engine.settings.state_dir,
+        "socket": engine.settings.socket,
+        "extensions": list(EXTENSIONS),
+        "unrestored": [left.to_rpc() for left in engine.store.unrestored],
+    }
+
+
+def _numa_node(core: int) -> int:
+    nodes = Path(f"/sys/devices/system/cpu/cpu{core}").glob("node[0-9]*")
+    return min((int(node.name[len("node") :]) for node in nodes), default=0)
+
+
+def _busy() -> int:
+    """Processor time used, in ticks."""
+    return time.process_time_ns()
+
+
+_CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_SIGNALS: Final = {
+    name: getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGKILL", "SIGUSR1")
+}
+
+METHODS: Final = (
+    Method(
+        "rpc_get_methods",
+        get_methods,
+        {"current": optional(boolean, False), "include_aliases": optional(boolean, False)},
+        state=State.BOTH,
+    ),
+    Method("spdk_get_version", get_version, state=State.BOTH),
+    Method("spdk_kill_instance", kill_instance, {"sig_name": required(choice(*_SIGNALS))}, state=State.BOTH),
+    # What was set before the initialization is saved with it.
+    Method("framework_start_init", start_init, state=State.STARTUP, mutates=True),
+    Method("framework_wait_init", wait_init, state=State.BOTH, order=Order.DETACHED),
+    Method(
+        "framework_get_subsystems",
+        get_subsystems,
+        state=State.BOTH,
+        takes_nothing="'framework_get_subsystems' requires no arguments",
+    ),
+    Method(
+        "framework_get_config",
+        get_config,
+        {"name": required(string()), "with_batches": optional(boolean, False)},
+        refusal=INVALID_ARGUMENTS,
+    ),
+    Method("framework_get_reactors", get_reactors),
+    Method("thread_get_stats", get_thread_stats),
+    Method("iobuf_get_stats", get_iobuf_stats),
+    Method("engine_get_info", get_info, state=State.BOTH),
+)

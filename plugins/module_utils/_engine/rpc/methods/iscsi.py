@@ -1,0 +1,295 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""iscsi_*: options, portal groups, initiator groups, target nodes, connections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ...errors import Invalid
+from ...facts import (
+    MAX_ALIAS_BYTES,
+    MAX_INITIATORS_PER_GROUP,
+    MAX_LUN_ID,
+    MAX_LUNS,
+    MAX_MAPS_PER_NODE,
+    MAX_NAME_BYTES,
+    MAX_NETMASKS_PER_GROUP,
+    MAX_PORTALS_PER_GROUP,
+    MAX_QUEUE_DEPTH,
+    MAX_TAG,
+)
+from ...iscsi.options import Auth
+from ..method import INTERNAL_ERROR, Errors, Method, Order, RpcError, State, Subject
+from ..schema import INT32_MAX, UINT16_MAX, UINT32_MAX, array, boolean, integer, optional, pair, required, string
+
+if TYPE_CHECKING:
+    from ...service import Engine
+
+
+def get_options(engine: Engine) -> dict[str, Any]:
+    return engine.target.options.to_rpc()
+
+
+def set_options(engine: Engine, **options: Any) -> bool:
+    if engine.iscsi_options_set:
+        raise RpcError(INTERNAL_ERROR, "Must not call more than once")
+    given = {name: value for name, value in options.items() if value is not None}
+    chap = (bool(given.get(name)) for name in ("disable_chap", "require_chap", "mutual_chap"))
+    _check_chap("iscsi_set_options", *chap)
+    for name, value in given.items():
+        setattr(engine.target.options, name, value)
+    engine.iscsi_options_set = True
+    return True
+
+
+def create_portal_group(engine: Engine, tag: int, portals: list[tuple[str, str]], private: bool, wait: bool) -> bool:
+    engine.target.create_portal_group(tag, portals, private, wait)
+    return True
+
+
+def start_portal_group(engine: Engine, tag: int) -> bool:
+    engine.target.start_portal_group(tag)
+    return True
+
+
+def delete_portal_group(engine: Engine, tag: int) -> bool:
+    engine.target.delete_portal_group(tag)
+    return True
+
+
+def get_portal_groups(engine: Engine) -> list[dict[str, Any]]:
+    return [group.to_rpc() for group in engine.target.portal_groups.values()]
+
+
+def create_initiator_group(engine: Engine, tag: int, initiators: list[str], netmasks: list[str]) -> bool:
+    engine.target.create_initiator_group(tag, initiators, netmasks)
+    return True
+
+
+def add_initiators(engine: Engine, tag: int, initiators: list[str], netmasks: list[str]) -> bool:
+    engine.target.add_initiators(tag, initiators, netmasks)
+    return True
+
+
+def remove_initiators(engine: Engine, tag: int, initiators: list[str], netmasks: list[str]) -> bool:
+    engine.target.remove_initiators(tag, initiators, netmasks)
+    return True
+
+
+def delete_initiator_group(engine: Engine, tag: int) -> bool:
+    engine.target.delete_initiator_group(tag)
+    return True
+
+
+def get_initiator_groups(engine: Engine) -> list[dict[str, Any]]:
+    return [group.to_rpc() for group in engine.target.initiator_groups.values()]
+
+
+def create_target_node(
+    engine: Engine,
+    name: str,
+    alias_name: str,
+    pg_ig_maps: list[tuple[int, int]],
+    luns: list[tuple[int, str]],
+    queue_depth: int,
+    header_digest: bool,
+    data_digest: bool,
+    **chap: Any,
+) -> bool:
+    auth = _auth(name, **chap)
+    engine.target.create_node(name, alias_name, pg_ig_maps, luns, queue_depth, auth, header_digest, data_digest)
+    return True
+
+
+async def delete_target_node(engine: Engine, name: str) -> bool:
+    await engine.target.delete_node(name)
+    return True
+
+
+def get_target_nodes(engine: Engine) -> list[dict[str, Any]]:
+    return [node.to_rpc() for node in engine.target.nodes.values()]
+
+
+def add_lun(engine: Engine, name: str, bdev_name: str, lun_id: int) -> bool:
+    engine.target.add_lun(name, bdev_name, lun_id)
+    return True
+
+
+def add_maps(engine: Engine, name: str, pg_ig_maps: list[tuple[int, int]]) -> bool:
+    engine.target.add_maps(name, pg_ig_maps)
+    return True
+
+
+def remove_maps(engine: Engine, name: str, pg_ig_maps: list[tuple[int, int]]) -> bool:
+    engine.target.remove_maps(name, pg_ig_maps)
+    return True
+
+
+def set_node_auth(engine: Engine, name: str, **chap: Any) -> bool:
+    engine.target.set_node_auth(name, _auth(name, **chap))
+    return True
+
+
+def get_connections(engine: Engine) -> list[dict[str, Any]]:
+    return list(engine.target.connections())
+
+
+def get_stats(engine: Engine) -> dict[str, int]:
+    """Connections by state; only running ones are kept here."""
+    counts = {"invalid": 0, "running": 0, "exiting": 0, "exited": 0}
+    for connection in engine.target.connections():
+        counts[connection["state"]] = counts.get(connection["state"], 0) + 1
+    return counts
+
+
+def _auth(name: str, disable_chap: bool, require_chap: bool, mutual_chap: bool, chap_group: int) -> Auth:
+    _check_chap(f"target node {name}", disable_chap, require_chap, mutual_chap)
+    return Auth(disable_chap, require_chap, mutual_chap, chap_group)
+
+
+def _check_chap(what: str, disable: bool, require: bool, mutual: bool) -> None:
+    if (disable, require, mutual) not in _LEGAL_CHAP:
+        raise Invalid(
+            f"{what}: Invalid combination of CHAP params: disable_chap excludes the others, mutual_chap needs "
+            "require_chap"
+        )
+
+
+TARGET_NODE: Final = "target node"
+
+_LEGAL_CHAP: Final = {
+    (False, False, False),  # CHAP if the initiator offers it
+    (True, False, False),  # never
+    (False, True, False),  # always
+    (False, True, True),  # always, both ways
+}
+
+_TAG: Final = required(integer(0, MAX_TAG))
+_NODE: Final = required(string(MAX_NAME_BYTES, least=1))
+_POSITIVE: Final = integer(1, UINT32_MAX)
+_ANY_INT32: Final = integer(-INT32_MAX - 1, INT32_MAX)
+_CHAP: Final = {
+    "disable_chap": optional(boolean, False),
+    "require_chap": optional(boolean, False),
+    "mutual_chap": optional(boolean, False),
+    "chap_group": optional(integer(0, INT32_MAX), 0),
+}
+_MAPS: Final = required(array(pair({"ig_tag": _TAG, "pg_tag": _TAG}, ("pg_tag", "ig_tag")), MAX_MAPS_PER_NODE))
+_LUN: Final = pair(
+    {"lun_id": optional(integer(0, MAX_LUN_ID), 0), "bdev_name": required(string())}, ("lun_id", "bdev_name")
+)
+_PORTAL: Final = pair({"host": required(string(256)), "port": required(string(16))}, ("host", "port"))
+_INITIATORS: Final = array(string(MAX_NAME_BYTES + 1, least=1), MAX_INITIATORS_PER_GROUP)
+_NETMASKS: Final = array(string(256, least=1), MAX_NETMASKS_PER_GROUP)
+_SOME_INITIATORS: Final = {"tag": _TAG, "initiators": optional(_INITIATORS, ()), "netmasks": optional(_NETMASKS, ())}
+_OPTIONS: Final = {
+    "auth_file": optional(string()),
+    "node_base": optional(string(MAX_NAME_BYTES, least=1)),
+    "nop_timeout": optional(integer(0, INT32_MAX)),
+    "nop_in_interval": optional(integer(0, 60)),
+    "disable_chap": optional(boolean),
+    "require_chap": optional(boolean),
+    "mutual_chap": optional(boolean),
+    "chap_group": optional(integer(0, INT32_MAX)),
+    "max_sessions": optional(integer(1, UINT16_MAX)),
+    "max_queue_depth": optional(integer(1, MAX_QUEUE_DEPTH)),
+    "max_connections_per_session": optional(integer(1, UINT16_MAX)),
+    "default_time2wait": optional(integer(0, 3600)),
+    "default_time2retain": optional(integer(0, 3600)),
+    "first_burst_length": optional(integer(512, 1048576)),
+    "immediate_data": optional(boolean),
+    "error_recovery_level": optional(integer(0, 2)),
+    "allow_duplicated_isid": optional(boolean),
+    "max_large_datain_per_connection": optional(_POSITIVE),
+    "max_r2t_per_connection": optional(_POSITIVE),
+    "pdu_pool_size": optional(_POSITIVE),
+    "immediate_data_pool_size": optional(_POSITIVE),
+    "data_out_pool_size": optional(_POSITIVE),
+}
+
+METHODS: Final = (
+    Method("iscsi_set_options", set_options, _OPTIONS, state=State.STARTUP, mutates=True),
+    Method("iscsi_get_options", get_options),
+    Method(
+        "iscsi_create_portal_group",
+        create_portal_group,
+        {
+            "tag": _TAG,
+            "portals": required(array(_PORTAL, MAX_PORTALS_PER_GROUP)),
+            "private": optional(boolean, False),
+            "wait": optional(boolean, False),
+        },
+        mutates=True,
+        subject=Subject("portal group", "tag"),
+    ),
+    Method("iscsi_start_portal_group", start_portal_group, {"tag": _TAG}, mutates=True),
+    Method(
+        "iscsi_delete_portal_group",
+        delete_portal_group,
+        {"tag": _TAG},
+        mutates=True,
+        subject=Subject("portal group", "tag", removes=True),
+    ),
+    Method("iscsi_get_portal_groups", get_portal_groups),
+    Method(
+        "iscsi_create_initiator_group",
+        create_initiator_group,
+        {
+            "tag": _TAG,
+            "initiators": required(array(string(MAX_NAME_BYTES + 1, least=1), MAX_INITIATORS_PER_GROUP, least=1)),
+            "netmasks": required(array(string(256, least=1), MAX_NETMASKS_PER_GROUP, least=1)),
+        },
+        mutates=True,
+        subject=Subject("initiator group", "tag"),
+    ),
+    Method("iscsi_initiator_group_add_initiators", add_initiators, _SOME_INITIATORS, mutates=True),
+    Method("iscsi_initiator_group_remove_initiators", remove_initiators, _SOME_INITIATORS, mutates=True),
+    Method(
+        "iscsi_delete_initiator_group",
+        delete_initiator_group,
+        {"tag": _TAG},
+        mutates=True,
+        subject=Subject("initiator group", "tag", removes=True),
+    ),
+    Method("iscsi_get_initiator_groups", get_initiator_groups),
+    Method(
+        "iscsi_create_target_node",
+        create_target_node,
+        {
+            "name": _NODE,
+            # SPDK wants it, but does not save an empty one: its own files would not load.
+            "alias_name": optional(string(MAX_ALIAS_BYTES), ""),
+            "pg_ig_maps": _MAPS,
+            "luns": required(array(_LUN, MAX_LUNS)),
+            "queue_depth": required(_ANY_INT32),
+            **_CHAP,
+            "header_digest": optional(boolean, False),
+            "data_digest": optional(boolean, False),
+        },
+        mutates=True,
+        subject=Subject(TARGET_NODE, "name"),
+    ),
+    Method(
+        "iscsi_delete_target_node",
+        delete_target_node,
+        {"name": _NODE},
+        mutates=True,
+        errors=Errors.AS_ERRNO,
+        order=Order.CONCURRENT,
+        subject=Subject(TARGET_NODE, "name", removes=True),
+    ),
+    Method("iscsi_get_target_nodes", get_target_nodes),
+    Method(
+        "iscsi_target_node_add_lun",
+        add_lun,
+        {"name": _NODE, "bdev_name": required(string()), "lun_id": optional(integer(-1, MAX_LUN_ID), -1)},
+        mutates=True,
+    ),
+    Method("iscsi_target_node_add_pg_ig_maps", add_maps, {"name": _NODE, "pg_ig_maps": _MAPS}, mutates=True),
+    Method("iscsi_target_node_remove_pg_ig_maps", remove_maps, {"name": _NODE, "pg_ig_maps": _MAPS}, mutates=True),
+    Method("iscsi_target_node_set_auth", set_node_auth, {"name": _NODE, **_CHAP}, mutates=True),
+    Method("iscsi_get_connections", get_connections),
+    Method("iscsi_get_stats", get_stats),
+)

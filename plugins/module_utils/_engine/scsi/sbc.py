@@ -1,0 +1,125 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Block commands (SBC-4): reading, writing and flushing a logical unit."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Awaitable
+from typing import Any, Callable, Final
+
+from ..bdev.base import Bdev, Buffer
+from .device import LogicalUnit, Task
+from .sense import InvalidFieldInCdb, LbaOutOfRange, WriteProtected
+
+MAX_TRANSFER_BYTES: Final = 16 * 1024 * 1024
+"""The most one READ or WRITE moves; told to initiators in VPD B0h, and what bounds the memory of a command."""
+
+_TEN = struct.Struct(">2xLxH")
+_TWELVE = struct.Struct(">2xLL")
+_SIXTEEN = struct.Struct(">2xQL")
+_SIX = struct.Struct(">xBH B")
+
+_FUA: Final = 0x08
+
+
+def _six(cdb: bytes) -> tuple[int, int]:
+    high, low, blocks = _SIX.unpack_from(cdb)
+    return (high & 0x1F) << 16 | low, blocks or 256
+
+
+_RANGE: Final[dict[int, Callable[[bytes], tuple[Any, ...]]]] = {
+    0: _six,
+    1: _TEN.unpack_from,
+    2: _TEN.unpack_from,
+    4: _SIXTEEN.unpack_from,
+    5: _TWELVE.unpack_from,
+}
+"""LBA and number of blocks by the operation code's group (its three high bits, SAM-5 §5.2)."""
+_LENGTH_BYTE: Final = {0: 4, 1: 7, 2: 7, 4: 10, 5: 6}
+
+
+def _extent(task: Task) -> tuple[int, int]:
+    """The checked range of a READ or WRITE: offset and length in bytes. Raises LbaOutOfRange or InvalidFieldInCdb."""
+    cdb = task.cdb
+    group = cdb[0] >> 5
+    lba, blocks = _RANGE[group](cdb)
+    bdev = task.unit.bdev
+    if group and cdb[1] & 0xE0:
+        raise InvalidFieldInCdb(byte=1, bit=7)  # RDPROTECT, WRPROTECT: there is no protection information
+    if lba + blocks > bdev.num_blocks or lba >= bdev.num_blocks:
+        raise LbaOutOfRange(information=lba)
+    length = blocks * bdev.block_size
+    if length > MAX_TRANSFER_BYTES:
+        raise InvalidFieldInCdb(byte=_LENGTH_BYTE[group])
+    return lba * bdev.block_size, length
+
+
+def read(task: Task) -> Buffer | Awaitable[Buffer] | None:
+    """READ(6), (10), (12), (16)."""
+    offset, length = _extent(task)
+    bdev = task.unit.bdev
+    stats = bdev.stats
+    stats.read_ops += 1
+    stats.bytes_read += length
+    return bdev.read(offset, length) if length else None
+
+
+def prepare_write(task: Task) -> int:
+    """Check a WRITE before its data is fetched; gives the bytes it wants."""
+    if task.unit.readonly:
+        raise WriteProtected()
+    task.offset, length = _extent(task)
+    return length
+
+
+def write(task: Task) -> Awaitable[None] | None:
+    """WRITE(6), (10), (12), (16). Writes what arrived: less than asked for when the initiator announced less."""
+    bdev = task.unit.bdev
+    data = task.data_out if bdev.consumes_inline else task.own_data_out()
+    partial_block = len(data) % bdev.block_size
+    if partial_block:
+        data = memoryview(data)[:-partial_block]
+    if not data:
+        return None
+    stats = bdev.stats
+    stats.write_ops += 1
+    stats.bytes_written += len(data)
+    pending = bdev.write(task.offset, data)
+    if task.cdb[0] >> 5 and task.cdb[1] & _FUA:
+        return _write_through(bdev, pending)
+    return pending
+
+
+async def _write_through(bdev: Bdev, pending: Awaitable[None] | None) -> None:
+    if pending is not None:
+        await pending
+    flushed = bdev.flush()
+    if flushed is not None:
+        await flushed
+
+
+def synchronize_cache(task: Task) -> Awaitable[Any] | None:
+    """SYNCHRONIZE CACHE(10), (16): the whole device is flushed, which covers any range."""
+    lba, blocks = _RANGE[task.cdb[0] >> 5](task.cdb)
+    bdev = task.unit.bdev
+    if lba + blocks > bdev.num_blocks:
+        raise LbaOutOfRange(information=lba)
+    return bdev.flush()
+
+
+def read_capacity_10(task: Task) -> Buffer:
+    bdev = task.unit.bdev
+    return struct.pack(">LL", min(bdev.num_blocks - 1, 0xFFFFFFFF), bdev.block_size)
+
+
+def read_capacity_16(task: Task) -> Buffer:
+    bdev = task.unit.bdev
+    allocation = int.from_bytes(task.cdb[10:14], "big")
+    return struct.pack(">QL20x", bdev.num_blocks - 1, bdev.block_size)[:allocation]
+
+
+def transfer_limits(lun: LogicalUnit) -> tuple[int, int]:
+    """Maximum and optimal transfer length in blocks, for VPD B0h."""
+    return MAX_TRANSFER_BYTES // lun.bdev.block_size, 1024 * 1024 // lun.bdev.block_size

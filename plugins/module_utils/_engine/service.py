@@ -1,0 +1,285 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine as a whole: it owns every object, brings them up in order and takes them down again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import functools
+import gc
+import hashlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Callable, Final, NamedTuple
+
+from . import __version__
+from .bdev.base import BdevRegistry
+from .config import BadConfig, Entry, Section, parse
+from .errors import EngineError, Invalid
+from .iscsi.names import comparable, full_name
+from .iscsi.target import IscsiTarget
+from .persistence import StateFile, Store
+from .process import NOTICE, Logs, PidFile, keep_freed_memory, notify_systemd, parse_cpumask, pin, raise_file_limit
+from .replay import replay, usable
+from .rpc.dispatch import Dispatcher
+from .rpc.method import WRONG_STATE, RpcError, State
+from .rpc.methods import all_methods
+from .rpc.methods.iscsi import TARGET_NODE
+from .rpc.notifications import Notifications
+from .rpc.server import RpcServer
+
+_LOG = logging.getLogger(__name__)
+
+_POOL_THREADS: Final = 16
+_FLUSH_SECONDS: Final = 30.0
+_GC_FIRST_GENERATION: Final = 50_000
+"""The data path makes no cycles; the collector has little to find and should look rarely."""
+
+_BDEV_OPTIONS: Final = {
+    "bdev_io_pool_size": 65535,
+    "bdev_io_cache_size": 256,
+    "bdev_auto_examine": True,
+    "iobuf_small_cache_size": 128,
+    "iobuf_large_cache_size": 16,
+}
+"""SPDK's defaults; kept for its clients."""
+
+
+class Settings(NamedTuple):
+    """The command line of ``serve``."""
+
+    socket: str
+    state_dir: str | None = None
+    config: str | None = None
+    cpumask: str | None = None
+    wait_for_rpc: bool = False
+    ignore_init_errors: bool = False
+    log_level: str = "NOTICE"
+    pid_file: str | None = None
+
+
+class Engine:
+    """All state hangs on this object."""
+
+    subsystems: Mapping[str, tuple[str, ...]] = {"bdev": (), "scsi": ("bdev",), "iscsi": ("scsi",)}
+    """Each with what it depends on, which comes first."""
+
+    def __init__(self, settings: Settings, logs: Logs) -> None:
+        self.settings = settings
+        self.logs = logs
+        self.started_ns = time.monotonic_ns()
+        self.checksum = _archive_checksum()
+        self.loop = asyncio.get_running_loop()
+        self.pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="pool")
+        self.bdevs = BdevRegistry()
+        self.bdev_options: dict[str, int | bool] = dict(_BDEV_OPTIONS)
+        self.iscsi_options_set = False
+        self.target = IscsiTarget(self.bdevs)
+        self.notifications = Notifications()
+        self.initialized = asyncio.Event()
+        self.store = Store(StateFile(settings.state_dir) if settings.state_dir else None, self)
+        self.dispatcher = Dispatcher(self, all_methods(), self.store)
+        self.server = RpcServer(settings.socket, self.dispatcher, self.store.commit)
+        self._pid_file = PidFile(settings.pid_file) if settings.pid_file else None
+        self._stop = asyncio.Event()
+        self._initializing = False
+        self._pending: list[Section] | None = None
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+        """Run something that blocks in the pool."""
+        return self.loop.run_in_executor(self.pool, functools.partial(function, *arguments))
+
+    async def run(self) -> None:
+        """Serve until a signal. Raises EngineError when it cannot start."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+                self.loop.add_signal_handler(number, self._signalled, number)
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+        try:
+            await self._start()
+            await self._stop.wait()
+        finally:
+            await self._close()
+
+    async def _start(self) -> None:
+        if self.settings.cpumask:
+            pin(parse_cpumask(self.settings.cpumask))
+        with contextlib.suppress(OSError, ValueError):
+            raise_file_limit()
+        keep_freed_memory()
+        self.server.lock()
+        if self.store.state is not None:
+            self.store.state.lock()
+        if self._pid_file is not None:
+            self._pid_file.write()
+        sections = self._saved() if self.store.state is not None else None
+        if self.settings.wait_for_rpc:
+            self._pending = sections
+            await self.server.start()
+            _LOG.log(NOTICE, "waiting for framework_start_init on %s", self.settings.socket)
+        else:
+            await self._initialize(sections)
+            await self.server.start()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_GC_FIRST_GENERATION, 20, 50)
+        notify_systemd("READY=1")
+        _LOG.log(NOTICE, "openlun-iscsi %s serves RPC on %s (pid %d)", __version__, self.settings.socket, os.getpid())
+
+    async def start_init(self) -> None:
+        """Leave STARTUP (framework_start_init). Raises RpcError when that is under way already."""
+        if self._initializing:
+            raise RpcError(WRONG_STATE, "framework_start_init is under way already")
+        await self._initialize(self._pending)
+
+    async def _initialize(self, saved: list[Section] | None) -> None:
+        self._initializing = True
+        if saved is not None:
+            if self.settings.config:
+                _LOG.log(NOTICE, "%s is not loaded: a saved configuration exists and wins", self.settings.config)
+            await self._restore(saved)
+        elif self.settings.config:
+            await self._load(self.settings.config)
+        self.dispatcher.state = State.RUNTIME
+        self.store.complete = True
+        try:
+            self.target.start_serving()
+        except EngineError as error:
+            _LOG.error("not all portals listen: %s", error)
+        self.initialized.set()
+
+    def _saved(self) -> list[Section] | None:
+        return self.store.state.read() if self.store.state is not None else None
+
+    async def _restore(self, sections: list[Section]) -> None:
+        """Make the saved calls; what fails is remembered and tried again."""
+
+        def failed(subsystem: str, place: int, entry: Entry, error: RpcError) -> None:
+            _LOG.warning("%s was not restored: %s", entry.method, error)
+            self.store.not_restored(subsystem, place, entry, str(error))
+
+        self.store.remember_layout(sections)
+        for phase in (State.STARTUP, State.RUNTIME):
+            await replay(self.dispatcher, sections, phase, failed)
+
+    async def _load(self, path: str) -> None:
+        """Load a configuration file (``-c``) and save what came of it. Raises EngineError."""
+
+        def failed(_subsystem: str, _place: int, entry: Entry, error: RpcError) -> None:
+            if not self.settings.ignore_init_errors:
+                raise Invalid(f"configuration file {path}: {entry.method}: {error}")
+            _LOG.error("configuration file %s: %s: %s", path, entry.method, error)
+
+        try:
+            text = Path(path).read_bytes()
+            sections = usable(parse(text, comments=True), self.subsystems, self.dispatcher.methods)
+        except OSError as error:
+            raise EngineError.from_os(error, f"configuration file {path}") from error
+        except BadConfig as error:
+            raise Invalid(f"configuration file {path}: {error}") from error
+        for phase in (State.STARTUP, State.RUNTIME):
+            await replay(self.dispatcher, sections, phase, failed)
+        self.store.complete = True
+        await self.store.commit()
+
+    def configuration(self) -> list[Section]:
+        return [Section(name, self.configuration_of(name)) for name in self.subsystems]
+
+    def configuration_of(self, subsystem: str) -> list[Entry] | None:
+        """The calls that make the live state again, in SPDK's order; None for a subsystem without configuration."""
+        if subsystem == "bdev":
+            devices = (Entry(*bdev.config()) for bdev in self.bdevs)
+            return [Entry("bdev_set_options", dict(self.bdev_options)), *devices, Entry("bdev_wait_for_examine")]
+        if subsystem == "iscsi":
+            target = self.target
+            calls = [
+                *(group.config() for group in target.portal_groups.values()),
+                *(group.config() for group in target.initiator_groups.values()),
+                *(node.config() for node in target.nodes.values()),
+            ]
+            return [Entry("iscsi_set_options", target.options.to_rpc()), *(Entry(*call) for call in calls)]
+        return None
+
+    def identify(self, entry: Entry) -> tuple[str, Any] | None:
+        method = self.dispatcher.methods.get(entry.method)
+        if method is None or method.subject is None:
+            return None
+        return self.canonical(method.subject.kind, (entry.params or {}).get(method.subject.key))
+
+    def canonical(self, kind: str, key: Any) -> tuple[str, Any]:
+        if kind == TARGET_NODE and isinstance(key, str):
+            with contextlib.suppress(Invalid):
+                key = comparable(full_name(key, self.target.options.node_base))
+        return kind, key
+
+    async def attempt(self, entry: Entry) -> None:
+        await self.dispatcher.call(entry.method, entry.params)
+
+    def _signalled(self, number: int) -> None:
+        _LOG.log(NOTICE, "%s: stopping", signal.Signals(number).name)
+        # The next signal of the kind ends the process at once.
+        self.loop.remove_signal_handler(number)
+        self._stop.set()
+
+    async def _close(self) -> None:
+        notify_systemd("STOPPING=1")
+        for step in (self.server.close, self.target.shutdown, self._flush, self.store.close):
+            try:
+                await step()
+            except Exception:
+                _LOG.exception("a step of stopping failed because of a bug; the others follow")
+        self.pool.shutdown()
+        self.bdevs.close()
+        if self._pid_file is not None:
+            self._pid_file.remove()
+
+    async def _flush(self) -> None:
+        """Everything written survives a power cut after this."""
+        started = {bdev.name: bdev.flush() for bdev in self.bdevs}
+        flushes = {name: asyncio.ensure_future(flush) for name, flush in started.items() if flush is not None}
+        if flushes:
+            await asyncio.wait(flushes.values(), timeout=_FLUSH_SECONDS)
+        for name, task in flushes.items():
+            if not task.done():
+                _LOG.error("bdev %s: not flushed within %g seconds", name, _FLUSH_SECONDS)
+            elif task.exception() is not None:
+                _LOG.error("bdev %s: flush failed: %s", name, task.exception())
+
+
+def serve(settings: Settings) -> None:
+    """Run an engine in this process until a signal. Raises EngineError when it cannot start."""
+    logs = Logs()
+    logs.open(settings.log_level)
+    loop = _new_event_loop()
+    try:
+        loop.run_until_complete(_serve(settings, logs))
+    finally:
+        loop.close()
+
+
+async def _serve(settings: Settings, logs: Logs) -> None:
+    await Engine(settings, logs).run()
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
+def _archive_checksum() -> str:
+    """SHA-256 of the archive that this code runs from; empty when it runs from files. Taken at start, before an upgrade
+    can replace the archive."""
+    archive = getattr(globals().get("__loader__"), "archive", None)
+    return hashlib.sha256(Path(archive).read_bytes()).hexdigest() if archive else ""
