@@ -1,0 +1,74 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fixtures that start real things: an engine from its archive, disks in it, a portal to reach them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engine_process import Engine, Launch, Target
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The engine as users get it."""
+    path = tmp_path_factory.mktemp("archive") / "openlun-iscsi.pyz"
+    subprocess.run([sys.executable, ROOT / "plugins/plugin_utils/_archive.py", path], check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def unpacked(archive: Path) -> Path:
+    """The same engine as a directory, which Python runs like the archive but starts faster: it keeps bytecode."""
+    directory = archive.with_suffix("")
+    with zipfile.ZipFile(archive) as packed:
+        packed.extractall(directory)
+    return directory
+
+
+def _launch(unpacked: Path) -> Iterator[Launch]:
+    engines: list[Engine] = []
+
+    def launch(*arguments: str | Path, state: bool = False, archive: Path | None = None) -> Engine:
+        engine = Engine(archive or unpacked, *arguments, state=state)
+        engines.append(engine)
+        return engine.start()
+
+    yield launch
+    for engine in engines:
+        engine.remove()
+
+
+@pytest.fixture
+def launch(unpacked: Path) -> Iterator[Launch]:
+    """Start engines that end with the test."""
+    yield from _launch(unpacked)
+
+
+@pytest.fixture(scope="module")
+def launch_shared(unpacked: Path) -> Iterator[Launch]:
+    """Start engines that end with the module."""
+    yield from _launch(unpacked)
+
+
+@pytest.fixture
+def engine(launch: Launch) -> Engine:
+    """An engine with nothing in it."""
+    return launch()
+
+
+@pytest.fixture(scope="module")
+def target(launch_shared: Launch) -> Target:
+    """A node with a 64 MiB memory disk of 512-byte blocks as LUN 0, shared by the tests of a module."""
+    engine = launch_shared()
+    engine.initiator_group()
+    port = engine.portal_group()
+    return Target(engine, port, engine.node("disk0", engine.malloc("Malloc0")))

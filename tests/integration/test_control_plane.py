@@ -1,0 +1,691 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The RPC server and the saved configuration of a running engine, with real clients and real accidents."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import random
+import resource
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_process import DEADLINE, Engine, Launch, RpcError, eventually, free_port, run
+
+NODE = "iqn.2016-06.io.spdk:disk1"
+
+
+@contextlib.contextmanager
+def connected(engine: Engine) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(DEADLINE)
+        connection.connect(str(engine.socket))
+        yield connection
+
+
+def request(method: str, identity: Any = 1, **params: Any) -> bytes:
+    envelope: dict[str, Any] = {"jsonrpc": "2.0", "id": identity, "method": method}
+    return json.dumps({**envelope, "params": params} if params else envelope).encode()
+
+
+def answers(connection: socket.socket, count: int) -> list[Any]:
+    with connection.makefile("rb") as stream:
+        return [json.loads(stream.readline()) for _ in range(count)]
+
+
+def spdk_rpc(engine: Engine, *words: str | Path) -> str:
+    return run(Path(sys.executable).with_name("spdk-rpc"), "-s", engine.socket, *words).stdout
+
+
+def saved(engine: Engine) -> dict[str, Any]:
+    text = (engine.state_dir / "config.json").read_text()
+    return {each["subsystem"]: each["config"] for each in json.loads(text)["subsystems"]}
+
+
+def saved_bdevs(engine: Engine) -> list[str]:
+    return [call["params"]["name"] for call in saved(engine)["bdev"] if "_create" in call["method"]]
+
+
+def live_bdevs(engine: Engine) -> list[str]:
+    return [bdev["name"] for bdev in engine.rpc("bdev_get_bdevs")]
+
+
+def build(engine: Engine, port: int | None = None) -> int:
+    """A node on a memory disk, behind a portal; returns the port."""
+    port = port or free_port()
+    engine.malloc("M0", 8)
+    engine.rpc("iscsi_create_portal_group", tag=1, portals=[{"host": "127.0.0.1", "port": str(port)}])
+    engine.initiator_group()
+    engine.node("disk1", "M0")
+    return port
+
+
+# -- SPDK's own client -----------------------------------------------------------------------------------------------
+
+
+def test_spdks_client_works_unchanged(launch: Launch) -> None:
+    engine, port = launch(state=True), free_port()
+    assert spdk_rpc(engine, "bdev_malloc_create", "-b", "M0", "64", "512").strip() == "M0"
+    assert spdk_rpc(engine, "bdev_malloc_create", "64", "4096").strip() == "Malloc0"
+    spdk_rpc(engine, "iscsi_create_portal_group", "1", f"127.0.0.1:{port}")
+    spdk_rpc(engine, "iscsi_create_initiator_group", "2", "ANY", "127.0.0.0/8")
+    spdk_rpc(engine, "iscsi_initiator_group_add_initiators", "2", "-n", "iqn.2026-01.test:a", "-m", "10.0.0.0/8")
+    spdk_rpc(engine, "iscsi_create_target_node", "disk1", "Disk 1", "M0:0", "1:2", "64", "-d")
+    spdk_rpc(engine, "iscsi_target_node_add_lun", NODE, "Malloc0", "-i", "5")
+    spdk_rpc(engine, "iscsi_create_initiator_group", "3", "ANY", "ANY")
+    spdk_rpc(engine, "iscsi_target_node_add_pg_ig_maps", NODE, "1:3")
+    spdk_rpc(engine, "iscsi_target_node_remove_pg_ig_maps", NODE, "1:2")
+    (node,) = json.loads(spdk_rpc(engine, "iscsi_get_target_nodes"))
+    assert node["name"] == NODE
+    assert node["luns"] == [{"bdev_name": "M0", "lun_id": 0}, {"bdev_name": "Malloc0", "lun_id": 5}]
+    assert node["pg_ig_maps"] == [{"pg_tag": 1, "ig_tag": 3}]
+    groups = json.loads(spdk_rpc(engine, "iscsi_get_initiator_groups"))
+    assert groups[0]["initiators"] == ["ANY", "iqn.2026-01.test:a"]
+    assert "iqn.2016-06.io.spdk:disk1" in run("iscsi-ls", f"iscsi://127.0.0.1:{port}").stdout
+    for command in (
+        *("framework_get_reactors", "thread_get_stats", "iobuf_get_stats", "bdev_get_iostat", "log_get_level"),
+        *("iscsi_get_connections", "iscsi_get_options", "scsi_get_devices", "rpc_get_methods", "spdk_get_version"),
+        *("notify_get_types", "notify_get_notifications", "framework_get_subsystems", "bdev_wait_for_examine"),
+    ):
+        spdk_rpc(engine, command)
+    spdk_rpc(engine, "iscsi_delete_target_node", NODE)
+    spdk_rpc(engine, "iscsi_delete_portal_group", "1")
+    spdk_rpc(engine, "bdev_malloc_delete", "M0")
+    assert live_bdevs(engine) == ["Malloc0"]
+
+
+def test_what_spdks_client_saves_it_can_load(launch: Launch, tmp_path: Path) -> None:
+    first = launch()
+    build(first)
+    config = tmp_path / "saved.json"
+    config.write_text(spdk_rpc(first, "save_config"))
+    nodes, bdevs = first.rpc("iscsi_get_target_nodes"), first.rpc("bdev_get_bdevs")
+    first.stop()
+    second = launch()
+    spdk_rpc(second, "load_config", "-j", config)
+    assert second.rpc("iscsi_get_target_nodes") == nodes
+    assert second.rpc("bdev_get_bdevs") == bdevs
+    assert json.loads(spdk_rpc(second, "save_config")) == json.loads(config.read_text())
+
+
+def test_spdks_client_can_stop_the_engine(launch: Launch) -> None:
+    engine = launch()
+    spdk_rpc(engine, "spdk_kill_instance", "SIGTERM")
+    assert engine.process is not None
+    assert engine.process.wait(DEADLINE) == 0
+
+
+# -- transport -------------------------------------------------------------------------------------------------------
+
+
+def test_requests_in_a_row_are_answered_in_order(engine: Engine) -> None:
+    with connected(engine) as connection:
+        wanted = [request("bdev_malloc_create", n, name=f"M{n}", num_blocks=8, block_size=512) for n in range(500)]
+        connection.sendall(b"".join(wanted))
+        assert [(each["id"], each["result"]) for each in answers(connection, 500)] == [(n, f"M{n}") for n in range(500)]
+
+
+def test_a_batch_is_answered_as_one(engine: Engine) -> None:
+    batch = [
+        json.loads(request("bdev_malloc_create", 1, name="M0", num_blocks=8, block_size=512)),
+        json.loads(request("bdev_get_bdevs", "two", name="M0")),
+        {"method": "bdev_malloc_delete", "params": {"name": "M0"}},
+        {"method": "nope"},
+        5,
+        json.loads(request("bdev_get_bdevs", 3)),
+    ]
+    answer = json.loads(engine.exchange(json.dumps(batch, indent=2).encode()))
+    assert [each["id"] for each in answer] == [1, "two", None, None, 3]
+    assert [each.get("error", {}).get("code") for each in answer] == [None, None, -32601, -32600, None]
+    assert answer[-1]["result"] == []
+
+
+def test_an_empty_batch_is_refused_and_one_of_notifications_is_silent(engine: Engine) -> None:
+    assert json.loads(engine.exchange(b"[]"))["error"]["code"] == -32600
+    with connected(engine) as connection:
+        connection.sendall(b'[{"method": "log_get_level"}, {"method": "log_get_level"}]' + request("log_get_level", 7))
+        assert answers(connection, 1)[0]["id"] == 7
+
+
+def test_a_request_of_many_mebibytes(engine: Engine) -> None:
+    names = [f"M{number}" for number in range(20000)]
+    batch = [
+        {"jsonrpc": "2.0", "id": name, "method": "bdev_get_bdevs", "params": {"name": name + "x" * 200}}
+        for name in names
+    ]
+    text = json.dumps(batch, indent=1).encode()
+    assert len(text) > 4 * 2**20
+    answer = json.loads(engine.exchange(text))
+    assert [each["id"] for each in answer] == names
+    assert {each["error"]["code"] for each in answer} == {-19}
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"jsonrpc": nope}', b"GET / HTTP/1.1\r\n\r\n", b"{]", b'{"a": "\xff"}', b"[" * 100, b'{"a": NaN}']
+)
+def test_malformed_json_is_answered_and_the_connection_closed(engine: Engine, text: bytes) -> None:
+    with connected(engine) as connection, connection.makefile("rb") as stream:
+        connection.sendall(request("log_get_level", 1) + text + request("log_get_level", 2))
+        assert json.loads(stream.readline())["id"] == 1
+        refusal = json.loads(stream.readline())
+        assert (refusal["id"], refusal["error"]["code"]) == (None, -32700)
+        assert stream.read() == b""
+    assert engine.rpc("log_get_level") == "NOTICE"
+
+
+def test_the_end_of_the_stream_ends_a_request(engine: Engine) -> None:
+    for text, code in ((b'{"method": "log_g', -32700), (b"17", -32600)):
+        with connected(engine) as connection, connection.makefile("rb") as stream:
+            connection.sendall(text)
+            connection.shutdown(socket.SHUT_WR)
+            assert json.loads(stream.readline())["error"]["code"] == code
+            assert stream.read() == b""
+    with connected(engine) as connection, connection.makefile("rb") as stream:
+        connection.sendall(request("log_get_level"))
+        connection.shutdown(socket.SHUT_WR)
+        assert json.loads(stream.readline())["result"] == "NOTICE"
+
+
+def test_strange_values_harm_nobody(engine: Engine) -> None:
+    values: list[Any] = ["\0", "\ud800", "\U0001f4be" * 1000, "x" * 100_000, 10**63, -1, 1e308, [], {}, None]
+    for value in [*values, [[[]]] * 1000]:
+        for method in ("bdev_get_bdevs", "bdev_malloc_delete", "iscsi_delete_target_node", "bdev_aio_create", "nope"):
+            with pytest.raises(RpcError) as refusal:
+                engine.rpc(method, name=value)
+            assert len(refusal.value.message) < 20_000
+    with pytest.raises(RpcError):
+        engine.rpc("\ud800" * 10_000)
+    assert live_bdevs(engine) == []
+    assert "Traceback" not in engine.words()
+
+
+def test_clients_that_stall_or_die_harm_nobody(engine: Engine) -> None:
+    with contextlib.ExitStack() as stack:
+        half, deaf = (stack.enter_context(connected(engine)) for _ in range(2))
+        half.sendall(b'{"method": "bdev_ma')
+        deaf.settimeout(0.2)
+        with contextlib.suppress(socket.timeout):
+            while True:  # asks and asks, and never reads an answer
+                deaf.sendall(request("rpc_get_methods") * 1000)
+        with connected(engine) as dying:
+            dying.sendall(request("bdev_malloc_create", 1, name="M0", num_blocks=8, block_size=512) * 2 + b'{"meth')
+        eventually(lambda: live_bdevs(engine) == ["M0"], "the request of the client that died")
+        half.sendall(b'lloc_delete", "params": {"name": "M0"}, "id": 1}')
+        assert answers(half, 1)[0]["result"] is True
+        memory = int(Path(f"/proc/{engine.process.pid}/statm").read_text().split()[1]) * resource.getpagesize()  # type: ignore[union-attr]
+        assert memory < 200 * 2**20
+
+
+def test_two_hundred_clients_at_once(launch: Launch) -> None:
+    engine = launch(state=True)
+    everybody = threading.Barrier(200)
+
+    def work(number: int) -> None:
+        with connected(engine) as connection:
+            everybody.wait(DEADLINE)
+            for step in range(3):
+                name = f"M{number}.{step}"
+                connection.sendall(request("bdev_malloc_create", name, name=name, num_blocks=8, block_size=512))
+                assert answers(connection, 1) == [{"jsonrpc": "2.0", "id": name, "result": name}]
+                assert name in (engine.state_dir / "config.json").read_text()
+
+    with concurrent.futures.ThreadPoolExecutor(200) as pool:
+        for done in [pool.submit(work, number) for number in range(200)]:
+            done.result()
+    assert len(live_bdevs(engine)) == 600
+    assert sorted(saved_bdevs(engine)) == sorted(live_bdevs(engine))
+
+
+def test_a_client_may_wait_for_a_bdev_that_it_makes_itself(engine: Engine) -> None:
+    with connected(engine) as connection:
+        connection.sendall(
+            request("bdev_get_bdevs", "wait", name="M0", timeout=int(DEADLINE * 1000))
+            + request("bdev_malloc_create", "make", name="M0", num_blocks=8, block_size=512)
+        )
+        assert {each["id"] for each in answers(connection, 2)} == {"wait", "make"}
+    with pytest.raises(RpcError, match="No such device"):
+        engine.rpc("bdev_get_bdevs", name="M1", timeout=20)
+
+
+# -- the socket is one engine's --------------------------------------------------------------------------------------
+
+
+def test_the_socket_is_private(engine: Engine) -> None:
+    mode = engine.socket.stat().st_mode
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o600
+
+
+def refused_start(archive: Path, *arguments: str | Path) -> str:
+    """The sentence that a start which must fail leaves behind."""
+    command = [sys.executable, archive, "serve", *arguments]
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    (sentence,) = [line for line in result.stderr.splitlines() if line.startswith("openlun-iscsi: ")]
+    assert "Traceback" not in result.stderr
+    return sentence
+
+
+def test_a_second_engine_on_the_socket_is_refused(launch: Launch, archive: Path, tmp_path: Path) -> None:
+    engine = launch("--pid-file", tmp_path / "pid")
+    sentence = refused_start(archive, "-r", engine.socket, "--pid-file", tmp_path / "pid")
+    assert f"RPC socket {engine.socket} is served by another process" in sentence
+    assert engine.rpc("log_get_level") == "NOTICE"
+    assert engine.process is not None
+    assert (tmp_path / "pid").read_text() == f"{engine.process.pid}\n"
+    engine.stop()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_socket_that_something_else_serves_is_left_alone(archive: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "s"))
+        other.listen()
+        assert "served by another process" in refused_start(archive, "-r", tmp_path / "s")
+        assert (tmp_path / "s").is_socket()
+
+
+def test_a_file_in_the_sockets_place_is_left_alone(archive: Path, tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("precious")
+    assert "there is a file of that name" in refused_start(archive, "-r", tmp_path / "s")
+    assert (tmp_path / "s").read_text() == "precious"
+
+
+def test_two_engines_never_share_a_state_directory(launch: Launch, archive: Path, tmp_path: Path) -> None:
+    engine = launch(state=True)
+    sentence = refused_start(archive, "-r", tmp_path / "s", "--state-dir", engine.state_dir)
+    assert f"state directory {engine.state_dir} is used by another engine" in sentence
+
+
+def test_what_a_killed_engine_left_is_no_obstacle(launch: Launch) -> None:
+    engine = launch()
+    engine.restart(signal.SIGKILL)
+    assert engine.rpc("log_get_level") == "NOTICE"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly(launch: Launch, tmp_path: Path, number: signal.Signals) -> None:
+    engine = launch("--pid-file", tmp_path / "pid", state=True)
+    build(engine)
+    with connected(engine):
+        assert engine.end(number) == 0
+    assert list(tmp_path.iterdir()) == []
+    assert not engine.socket.exists()
+    assert not engine.socket.with_name(engine.socket.name + ".lock").exists()
+    assert "ERROR" not in engine.words()
+
+
+# -- the saved configuration -----------------------------------------------------------------------------------------
+
+
+def test_everything_comes_back_after_a_restart(launch: Launch, tmp_path: Path) -> None:
+    engine = launch(state=True)
+    port = build(engine)
+    engine.aio("A0", tmp_path / "disk.img", size=2**20)
+    engine.rpc("iscsi_target_node_add_lun", name=NODE, bdev_name="A0", lun_id=7)
+    engine.rpc("iscsi_initiator_group_add_initiators", tag=2, initiators=["!iqn.2026-01.test:a"], netmasks=["::1"])
+    looks = ("bdev_get_bdevs", "iscsi_get_portal_groups", "iscsi_get_initiator_groups", "iscsi_get_target_nodes")
+    before = [engine.rpc(method) for method in looks]
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        engine.restart(how)
+        assert [engine.rpc(method) for method in looks] == before
+        assert NODE in run("iscsi-ls", f"iscsi://127.0.0.1:{port}").stdout
+    assert engine.rpc("engine_get_info")["unrestored"] == []
+
+
+def test_a_change_is_saved_before_it_is_answered(launch: Launch) -> None:
+    engine = launch(state=True)
+    for number in range(20):
+        engine.malloc(f"M{number}", 1)
+        assert saved_bdevs(engine)[-1] == f"M{number}"
+        if number % 5 == 4:
+            engine.rpc("bdev_malloc_delete", name=f"M{number}")
+            assert f"M{number}" not in saved_bdevs(engine)
+
+
+class Changer(threading.Thread):
+    """Makes one bdev after the other until the engine is gone; ``answered`` are those it had an answer for."""
+
+    def __init__(self, engine: Engine, stem: str, enough: int) -> None:
+        super().__init__()
+        self.answered: list[str] = []
+        self.had_enough = threading.Event()
+        self._engine = engine
+        self._stem = stem
+        self._enough = enough
+
+    def bdev(self, number: int) -> str:
+        return f"{self._stem}.{number}"
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError), connected(self._engine) as connection, connection.makefile("rb") as stream:
+            while True:
+                name = self.bdev(len(self.answered))
+                connection.sendall(request("bdev_malloc_create", name, name=name, num_blocks=8, block_size=512))
+                if not stream.readline().endswith(b"\n"):
+                    return
+                self.answered.append(name)
+                if len(self.answered) >= self._enough:
+                    self.had_enough.set()
+
+
+def test_a_kill_during_changes_leaves_the_state_before_or_after_one(launch: Launch) -> None:
+    engine = launch(state=True)
+    chance = random.Random(1)
+    kept: list[str] = []
+    for life in range(12):
+        client = Changer(engine, f"M{life}", chance.randrange(1, 40))
+        client.start()
+        assert client.had_enough.wait(DEADLINE)
+        engine.end(signal.SIGKILL)
+        client.join(DEADLINE)
+        answered = [*kept, *client.answered]
+        assert saved_bdevs(engine) in (answered, [*answered, client.bdev(len(client.answered))])
+        engine.start()
+        assert live_bdevs(engine) == saved_bdevs(engine)
+        for name in live_bdevs(engine)[:-2]:
+            engine.rpc("bdev_malloc_delete", name=name)
+        kept = live_bdevs(engine)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.999])
+def test_a_state_file_cut_short_is_refused_and_left_alone(launch: Launch, part: float) -> None:
+    engine = launch(state=True)
+    build(engine)
+    engine.stop()
+    state = engine.state_dir / "config.json"
+    whole = state.read_bytes()
+    damaged = whole.rstrip()[: int(len(whole.rstrip()) * part)]
+    state.write_bytes(damaged)
+    sentence = refused_start(engine.archive, "-r", engine.socket, "--state-dir", engine.state_dir)
+    assert str(state) in sentence
+    assert "left untouched" in sentence
+    assert state.read_bytes() == damaged
+    assert not engine.socket.exists()
+    state.write_bytes(whole)
+    assert [node["name"] for node in engine.start().rpc("iscsi_get_target_nodes")] == [NODE]
+
+
+def test_a_change_that_cannot_be_saved_says_so_and_is_saved_later(launch: Launch) -> None:
+    engine = launch(state=True)
+    engine.malloc("M0", 1)
+    assert engine.process is not None
+    before = (engine.state_dir / "config.json").read_bytes()
+    _, hard = resource.prlimit(engine.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(engine.process.pid, resource.RLIMIT_FSIZE, (100, hard))
+    with pytest.raises(RpcError, match=r"config\.json: the change is live but not saved") as failure:
+        engine.malloc("M1", 1)
+    assert failure.value.code == -27
+    assert live_bdevs(engine) == ["M0", "M1"]
+    assert (engine.state_dir / "config.json").read_bytes() == before
+    resource.prlimit(engine.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    engine.malloc("M2", 1)
+    assert saved_bdevs(engine) == ["M0", "M1", "M2"]
+
+
+def test_a_missing_disk_is_reported_and_kept_and_stops_nothing_else(launch: Launch, tmp_path: Path) -> None:
+    engine = launch(state=True)
+    disk = tmp_path / "disk.img"
+    engine.malloc("M0", 1)
+    engine.aio("A0", disk, size=2**20)
+    engine.malloc("M1", 1)
+    port = engine.portal_group()
+    engine.initiator_group()
+    engine.node("lost", "A0")
+    engine.node("kept", "M1")
+    before = saved(engine)
+    engine.stop()
+    hidden = disk.rename(tmp_path / "elsewhere.img")
+    engine.start()
+    assert live_bdevs(engine) == ["M0", "M1"]
+    assert "lost" not in run("iscsi-ls", f"iscsi://127.0.0.1:{port}").stdout
+    lost = engine.rpc("engine_get_info")["unrestored"]
+    assert [each["method"] for each in lost] == ["bdev_aio_create", "iscsi_create_target_node"]
+    assert str(disk) in lost[0]["error"]
+    engine.malloc("M2", 1)
+    assert saved_bdevs(engine) == ["M0", "A0", "M1", "M2"]
+    assert saved(engine)["iscsi"] == before["iscsi"]
+    with pytest.raises(RpcError, match="No such file or directory"):
+        engine.aio("A0", disk)
+    hidden.rename(disk)
+    engine.restart()
+    assert live_bdevs(engine) == ["M0", "A0", "M1", "M2"]
+    assert engine.rpc("engine_get_info")["unrestored"] == []
+    assert [node["name"].partition(":")[2] for node in engine.rpc("iscsi_get_target_nodes")] == ["lost", "kept"]
+
+
+def test_what_was_not_restored_can_be_removed_or_replaced(launch: Launch, tmp_path: Path) -> None:
+    engine = launch(state=True)
+    for name in ("A0", "A1"):
+        engine.aio(name, tmp_path / name, size=2**20)
+    engine.portal_group()
+    engine.initiator_group()
+    engine.node("lost", "A0")
+    engine.stop()
+    for name in ("A0", "A1"):
+        (tmp_path / name).unlink()
+    engine.start()
+    assert engine.rpc("bdev_aio_delete", name="A0") is True
+    assert engine.rpc("iscsi_delete_target_node", name="lost") is True
+    engine.malloc("A1", 1)
+    assert engine.rpc("engine_get_info")["unrestored"] == []
+    assert saved_bdevs(engine) == ["A1"]
+    assert [call["method"] for call in saved(engine)["bdev"]][1] == "bdev_malloc_create"
+    assert len(saved(engine)["iscsi"]) == 3
+    with pytest.raises(RpcError, match="No such device"):
+        engine.rpc("bdev_aio_delete", name="A0")
+
+
+def test_a_portal_whose_address_is_gone_stops_nothing_else(launch: Launch) -> None:
+    engine = launch(state=True)
+    build(engine)
+    engine.stop()
+    state = engine.state_dir / "config.json"
+    state.write_text(state.read_text().replace('"127.0.0.1"', '"192.0.2.77"'))
+    engine.start()
+    assert live_bdevs(engine) == ["M0"]
+    lost = engine.rpc("engine_get_info")["unrestored"]
+    assert [each["method"] for each in lost] == ["iscsi_create_portal_group", "iscsi_create_target_node"]
+    assert "192.0.2.77" in lost[0]["error"]
+
+
+# -- configuration files and states ----------------------------------------------------------------------------------
+
+
+CONFIG = """// by hand
+{"subsystems": [
+  {"subsystem": "sock", "config": [{"method": "sock_set_default_impl", "params": {"impl_name": "posix"}}]},
+  {"subsystem": "bdev", "config": [
+     {"method": "bdev_malloc_create", "params": {"name": "M0", "num_blocks": 2048, "block_size": 512}}, /* a batch: */
+     [{"method": "bdev_malloc_create", "params": {"name": "M1", "num_blocks": 2048, "block_size": 512}}, %s]
+  ]},
+  {"subsystem": "iscsi", "config": [{"method": "iscsi_set_options", "params": {"max_sessions": 7}}]}
+]}
+"""
+THIRD = '{"method": "bdev_malloc_create", "params": {"name": "M2", "num_blocks": 2048, "block_size": 512}}'
+AGAIN = '{"method": "bdev_malloc_create", "params": {"name": "M0", "num_blocks": 2048, "block_size": 512}}'
+
+
+def test_a_configuration_file_is_loaded_once(launch: Launch, tmp_path: Path) -> None:
+    config = tmp_path / "c.json"
+    config.write_text(CONFIG % THIRD)
+    engine = launch("-c", config, state=True)
+    assert live_bdevs(engine) == saved_bdevs(engine) == ["M0", "M1", "M2"]
+    assert engine.rpc("iscsi_get_options")["max_sessions"] == 7
+    assert "subsystem sock is not part of this engine" in engine.words()
+    engine.rpc("bdev_malloc_delete", name="M1")
+    engine.restart()
+    assert live_bdevs(engine) == ["M0", "M2"]
+    assert engine.rpc("iscsi_get_options")["max_sessions"] == 7
+    assert "a saved configuration exists and wins" in engine.words()
+
+
+def test_a_configuration_file_stops_at_its_first_error(archive: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.json"
+    config.write_text(CONFIG % AGAIN)
+    sentence = refused_start(archive, "-r", tmp_path / "s", "-c", config, "--state-dir", tmp_path / "state")
+    assert f"configuration file {config}: bdev_malloc_create: File exists: bdev M0" in sentence
+    assert not (tmp_path / "state" / "config.json").exists()
+
+
+def test_errors_of_a_configuration_file_may_be_ignored(launch: Launch, tmp_path: Path) -> None:
+    config = tmp_path / "c.json"
+    config.write_text(CONFIG % AGAIN)
+    engine = launch("-c", config, "--json-ignore-init-errors")
+    assert live_bdevs(engine) == ["M0", "M1"]
+    assert "File exists: bdev M0" in engine.words()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"subsystems": [{}]}', None])
+def test_a_bad_configuration_file_is_named(archive: Path, tmp_path: Path, text: str | None) -> None:
+    config = tmp_path / "c.json"
+    if text is not None:
+        config.write_text(text)
+    assert f"configuration file {config}" in refused_start(archive, "-r", tmp_path / "s", "-c", config)
+
+
+def test_options_are_set_before_the_initialization(launch: Launch) -> None:
+    engine = launch("--wait-for-rpc", state=True)
+    assert "iscsi_set_options" in engine.rpc("rpc_get_methods", current=True)
+    with pytest.raises(RpcError, match="after framework is initialized"):
+        engine.rpc("bdev_get_bdevs")
+    assert engine.rpc("iscsi_set_options", max_sessions=9) is True
+    with pytest.raises(RpcError, match="Must not call more than once"):
+        engine.rpc("iscsi_set_options", max_sessions=10)
+    with connected(engine) as connection:
+        connection.sendall(request("framework_wait_init", "wait") + request("framework_start_init", "start"))
+        assert {each["id"]: each["result"] for each in answers(connection, 2)} == {"wait": True, "start": True}
+    assert "iscsi_set_options" not in engine.rpc("rpc_get_methods", current=True)
+    assert engine.rpc("iscsi_get_options")["max_sessions"] == 9
+    assert saved(engine)["iscsi"][0]["params"]["max_sessions"] == 9
+
+
+def test_waiting_for_the_initialization_does_not_lose_the_saved_state(launch: Launch) -> None:
+    engine = launch(state=True)
+    build(engine)
+    engine.stop()
+    engine.arguments = ["--wait-for-rpc", *engine.arguments]
+    engine.start()
+    engine.rpc("iscsi_set_options", max_sessions=9)
+    assert saved_bdevs(engine) == ["M0"]
+    engine.restart(signal.SIGTERM)
+    assert saved_bdevs(engine) == ["M0"]
+    engine.rpc("iscsi_set_options", max_sessions=9)
+    engine.rpc("framework_start_init")
+    assert live_bdevs(engine) == ["M0"]
+    assert engine.rpc("iscsi_get_options")["max_sessions"] == 9
+    assert engine.rpc("engine_get_info")["unrestored"] == []
+
+
+# -- the command line ------------------------------------------------------------------------------------------------
+
+
+def cli(archive: Path, *words: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, archive, *words]
+    return subprocess.run(list(map(str, command)), input=stdin, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_rpc_on_the_command_line(launch: Launch, archive: Path) -> None:
+    engine = launch()
+    params = {"name": "M0", "num_blocks": 2048, "block_size": 512}
+    done = cli(archive, "rpc", "-s", engine.socket, "bdev_malloc_create", json.dumps(params))
+    assert (done.returncode, json.loads(done.stdout), done.stderr) == (0, "M0", "")
+    piped = cli(archive, "rpc", "-s", engine.socket, "bdev_get_bdevs", "-", stdin='{"name": "M0"}')
+    assert json.loads(piped.stdout)[0]["num_blocks"] == 2048
+    refused = cli(archive, "rpc", "-s", engine.socket, "bdev_malloc_create", json.dumps(params))
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("openlun-iscsi: bdev_malloc_create: File exists: bdev M0")
+    assert refused.stderr.count("\n") == 1
+    garbled = cli(archive, "rpc", "-s", engine.socket, "bdev_get_bdevs", "{")
+    assert garbled.returncode == 1
+    assert "not JSON" in garbled.stderr
+
+
+def test_no_engine_on_the_command_line(archive: Path, tmp_path: Path) -> None:
+    missing = cli(archive, "rpc", "-s", tmp_path / "s", "bdev_get_bdevs")
+    assert missing.returncode == 2
+    assert "there is no such socket" in missing.stderr
+    assert cli(archive, "serve", "--nope").returncode == 2
+    assert cli(archive, "version").stdout.startswith("openlun-iscsi ")
+
+
+def test_the_engine_runs_on_the_cores_it_is_given(launch: Launch, archive: Path, tmp_path: Path) -> None:
+    assert engine_cores(launch("-m", "[0]")) == "0"
+    assert engine_cores(launch("-m", "0x1")) == "0"
+    assert "core 900 is not available here" in refused_start(archive, "-r", tmp_path / "s", "-m", "[900]")
+    assert "CPU mask 'zz'" in refused_start(archive, "-r", tmp_path / "s", "-m", "zz")
+
+
+def engine_cores(engine: Engine) -> str:
+    assert engine.process is not None
+    status = Path(f"/proc/{engine.process.pid}/status").read_text()
+    return status.partition("Cpus_allowed_list:")[2].split()[0]
+
+
+def test_the_engine_tells_what_it_is(launch: Launch, archive: Path) -> None:
+    engine = launch(state=True, archive=archive)
+    info = engine.rpc("engine_get_info")
+    assert engine.process is not None
+    assert info["name"] == "openlun-iscsi"
+    assert info["pid"] == engine.process.pid
+    assert info["checksum"] == hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert (info["socket"], info["state_dir"]) == (str(engine.socket), str(engine.state_dir))
+    assert "bdev_aio_resize" in info["extensions"]
+    assert {"engine_get_info", "bdev_aio_resize"} <= set(engine.rpc("rpc_get_methods"))
+
+
+# -- bdevs -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_disk_is_made_grown_and_removed(engine: Engine, tmp_path: Path) -> None:
+    disk = tmp_path / "disk.img"
+    engine.aio("A0", disk, size=2**20, sparse=True)
+    assert disk.stat().st_size == 2**20
+    assert disk.stat().st_blocks == 0
+    engine.rpc("bdev_aio_resize", name="A0", size=2**21)
+    assert engine.rpc("bdev_get_bdevs", name="A0")[0]["num_blocks"] == 2**21 // 512
+    with pytest.raises(RpcError, match="never shrunk"):
+        engine.rpc("bdev_aio_resize", name="A0", size=2**20)
+    with disk.open("r+b") as file:
+        file.truncate(2**22)
+    engine.rpc("bdev_aio_rescan", name="A0")
+    assert engine.rpc("bdev_get_bdevs", name="A0")[0]["num_blocks"] == 2**22 // 512
+    with pytest.raises(RpcError, match="No such device"):
+        engine.rpc("bdev_malloc_delete", name="A0")
+    engine.rpc("bdev_aio_delete", name="A0", remove_file=True)
+    assert not disk.exists()
+    events = [(each["type"], each["ctx"]) for each in engine.rpc("notify_get_notifications")]
+    assert events == [("bdev_register", "A0"), ("bdev_resize", "A0"), ("bdev_resize", "A0"), ("bdev_unregister", "A0")]
+    assert engine.rpc("notify_get_notifications", id=1, max=1)[0]["id"] == 1
+
+
+def test_a_disk_with_metadata_is_refused(engine: Engine) -> None:
+    with pytest.raises(RpcError, match="md_size 8") as refusal:
+        engine.rpc("bdev_malloc_create", name="M0", num_blocks=8, block_size=512, md_size=8)
+    assert refusal.value.code == -95
+    assert live_bdevs(engine) == []
+
+
+def test_log_levels_are_spdks(engine: Engine) -> None:
+    assert engine.rpc("log_get_print_level") == "NOTICE"
+    assert engine.rpc("log_set_level", level="DEBUG") is True
+    assert engine.rpc("log_get_level") == "DEBUG"
+    with pytest.raises(RpcError, match="spdk_json_decode_object failed"):
+        engine.rpc("log_set_level", level="LOUD")
+    assert engine.rpc("log_set_flag", flag="iscsi") is True
+    assert engine.rpc("log_get_flags")["iscsi"] is True
+    assert engine.rpc("log_clear_flag", flag="all") is True
+    with pytest.raises(RpcError, match="nope"):
+        engine.rpc("log_set_flag", flag="nope")

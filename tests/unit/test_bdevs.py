@@ -1,0 +1,198 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Block devices: memory and files."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.aio import AioBdev
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.base import BdevRegistry
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.malloc import MallocBdev
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import EngineError, Exists, Invalid, NoDevice
+from hypothesis import given
+from hypothesis import strategies as st
+
+BLOCK = 512
+
+
+def submit(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
+    """A pool that does it now."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    try:
+        future.set_result(function(*arguments))
+    except OSError as error:
+        future.set_exception(error)
+    return future
+
+
+def opened(path: Path, **options: Any) -> AioBdev:
+    return AioBdev.open("disk", str(path), submit, BLOCK, **options)
+
+
+@given(st.lists(st.tuples(st.integers(0, 15), st.binary(min_size=1, max_size=4)), max_size=20))
+def test_memory_reads_what_was_written_last(writes: list[tuple[int, bytes]]) -> None:
+    bdev = MallocBdev("M", 16, BLOCK)
+    model = bytearray(bdev.size)
+    for block, pattern in writes:
+        data = (pattern * BLOCK)[:BLOCK]
+        bdev.write(block * BLOCK, data)
+        model[block * BLOCK : (block + 1) * BLOCK] = data
+    assert bytes(bdev.read(0, bdev.size)) == model
+
+
+def test_a_borrower_keeps_the_old_data_when_memory_is_written() -> None:
+    class Reader:
+        def __init__(self, bdev: MallocBdev) -> None:
+            self.data = bdev.read(0, BLOCK)
+            bdev.lend(self)
+
+        def own_borrowed(self) -> None:
+            self.data = bytes(self.data)
+
+    bdev = MallocBdev("M", 4, BLOCK)
+    reader = Reader(bdev)
+    bdev.write(0, b"new" * 170 + b"xx")
+    assert bytes(reader.data) == bytes(BLOCK)
+
+
+@pytest.mark.parametrize(("num_blocks", "block_size"), [(0, 512), (-1, 512), (8, 1000), (8, 0)])
+def test_impossible_memory_is_refused_by_name(num_blocks: int, block_size: int) -> None:
+    with pytest.raises(Invalid, match="bdev M"):
+        MallocBdev("M", num_blocks, block_size)
+
+
+def test_memory_that_cannot_be_had_is_an_error_with_errno() -> None:
+    with pytest.raises(EngineError, match="bdev Huge"):
+        MallocBdev("Huge", 2**60, 512)
+
+
+def test_names_and_uuids_are_unique() -> None:
+    registry = BdevRegistry()
+    first = registry.create(MallocBdev("M", 8, BLOCK))
+    with pytest.raises(Exists, match="name"):
+        registry.create(MallocBdev("M", 8, BLOCK))
+    with pytest.raises(Exists, match="UUID"):
+        registry.create(MallocBdev("N", 8, BLOCK, uuid=first.uuid))
+    assert registry.get(first.uuid.upper()) is first
+    with pytest.raises(NoDevice, match=r"Known bdevs: M\."):
+        registry.get("nope")
+
+
+def test_numbers_of_names_are_never_used_twice() -> None:
+    registry = BdevRegistry()
+    registry.create(MallocBdev(registry.next_name("Malloc"), 8, BLOCK))
+    registry.delete("Malloc0")
+    assert registry.next_name("Malloc") == "Malloc1"
+
+
+def test_a_file_is_made_private_and_whole(tmp_path: Path) -> None:
+    path = tmp_path / "disk.img"
+    bdev = opened(path, size=1 << 20)
+    assert bdev.size == path.stat().st_size == 1 << 20
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_blocks * 512 >= 1 << 20
+    bdev.close()
+
+
+def test_a_sparse_file_takes_no_space(tmp_path: Path) -> None:
+    opened(tmp_path / "disk.img", size=1 << 30, sparse=True).close()
+    assert (tmp_path / "disk.img").stat().st_blocks == 0
+
+
+def test_a_smaller_file_grows_and_keeps_its_data(tmp_path: Path) -> None:
+    path = tmp_path / "disk.img"
+    path.write_bytes(b"d" * 4096)
+    opened(path, size=8192).close()
+    assert path.read_bytes() == b"d" * 4096 + bytes(4096)
+
+
+def test_a_larger_file_is_never_shrunk(tmp_path: Path) -> None:
+    path = tmp_path / "disk.img"
+    path.write_bytes(b"d" * 8192)
+    with pytest.raises(Exists, match="never shrunk"):
+        opened(path, size=4096)
+    assert path.read_bytes() == b"d" * 8192
+
+
+def test_a_file_that_does_not_fit_is_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "disk.img"
+    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    with pytest.raises(EngineError, match="free") as refusal:
+        opened(path, size=(free * 4) // BLOCK * BLOCK)
+    assert refusal.value.errno in (errno.ENOSPC, errno.EFBIG)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 700])
+def test_a_file_of_no_whole_blocks_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "disk.img").write_bytes(content)
+    with pytest.raises(Invalid, match=r"disk\.img"):
+        opened(tmp_path / "disk.img")
+
+
+def test_a_missing_file_without_a_size_is_an_error_with_errno(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="bdev disk") as refusal:
+        opened(tmp_path / "nowhere")
+    assert refusal.value.errno == errno.ENOENT
+
+
+def test_a_directory_is_no_backing_store(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="bdev disk"):
+        opened(tmp_path)
+
+
+def test_a_file_reads_what_was_written_and_the_file_has_it(tmp_path: Path) -> None:
+    async def scene() -> None:
+        bdev = opened(tmp_path / "disk.img", size=8192)
+        pending = bdev.write(1024, b"w" * 1024)
+        if pending is not None:
+            await pending
+        flushed = bdev.flush()
+        await flushed
+        data = bdev.read(512, 2048)
+        found = data if isinstance(data, (bytes, bytearray, memoryview)) else await data
+        assert bytes(found) == bytes(512) + b"w" * 1024 + bytes(512)
+        bdev.close()
+
+    asyncio.run(scene())
+    assert (tmp_path / "disk.img").read_bytes()[1024:2048] == b"w" * 1024
+
+
+def test_a_truncated_file_gives_an_io_error_not_zeros(tmp_path: Path) -> None:
+    async def scene() -> None:
+        path = tmp_path / "disk.img"
+        bdev = opened(path, size=8192)
+        os.truncate(path, 4096)
+        data = bdev.read(4096, 512)
+        assert not isinstance(data, (bytes, bytearray, memoryview))
+        with pytest.raises(OSError, match="truncated"):
+            await data
+        bdev.close()
+
+    asyncio.run(scene())
+
+
+def test_resize_grows_the_file_and_never_shrinks_it(tmp_path: Path) -> None:
+    bdev = opened(tmp_path / "disk.img", size=4096)
+    bdev.resize(8192)
+    assert (bdev.num_blocks, (tmp_path / "disk.img").stat().st_size) == (16, 8192)
+    with pytest.raises(Invalid, match="never shrunk"):
+        bdev.resize(4096)
+    assert bdev.num_blocks == 16
+    bdev.close()
+
+
+def test_removing_the_file_is_idempotent(tmp_path: Path) -> None:
+    bdev = opened(tmp_path / "disk.img", size=4096)
+    bdev.close()
+    bdev.remove_file()
+    bdev.remove_file()
+    assert not (tmp_path / "disk.img").exists()
