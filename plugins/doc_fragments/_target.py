@@ -1,0 +1,59 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How the modules of the target group reach the engine. PRIVATE to the collection."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Connection options, the C(state)/C(force) pair and the seealso of the objects' modules."""
+
+    DOCUMENTATION = r"""
+options:
+  socket:
+    description:
+      - Unix socket on the managed host on which the target engine answers JSON-RPC.
+      - SPDK's own default is V(/var/tmp/spdk.sock).
+    type: path
+    default: /run/openlun-iscsi/rpc.sock
+  timeout:
+    description:
+      - How many seconds the engine may take for one answer.
+      - Creating a large preallocated file takes the time the disk needs to write it.
+    type: int
+    default: 60
+seealso:
+  - module: openlun.iscsi.engine
+  - module: openlun.iscsi.target_config
+  - module: openlun.iscsi.target_info
+"""
+
+    FORCE = r"""
+options:
+  force:
+    description:
+      - Allows steps that lose data, drop sessions or take something away from an object that uses it.
+      - Without it the module refuses, and names what and whom such a step would hit.
+    type: bool
+    default: false
+"""
+
+    OBJECT = r"""
+options:
+  state:
+    description:
+      - V(present) makes sure that the object exists with the given options. Options that are left out keep what
+        is there, or take their default when the object is created.
+      - V(absent) removes the object.
+    type: str
+    choices: [present, absent]
+    default: present
+  force:
+    description:
+      - Allows steps that lose data, drop sessions or take something away from an object that uses it.
+      - Without it the module refuses, and names what and whom such a step would hit.
+    type: bool
+    default: false
+"""

@@ -1,0 +1,212 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Steps of a plan as calls of SPDK's JSON-RPC. The one place that knows how an object is written in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+from .._rpc import Call
+from .model import (
+    BDEV,
+    INITIATOR_GROUP,
+    PORTAL_GROUP,
+    TARGET_NODE,
+    Bdev,
+    InitiatorGroup,
+    Lun,
+    Map,
+    PortalGroup,
+    TargetNode,
+)
+from .operations import Operation
+from .schedule import CHANGE, DOWN, UP, Step
+
+_LUNS_PER_CALL: Final = 64
+"""SPDK's iscsi_create_target_node takes no more."""
+
+
+def calls(step: Step) -> list[Call]:
+    """The RPCs that a step consists of, in order; none if the engine has done it by itself."""
+    return list(_CALLS[step.part, step.operation.ref[0]](step.operation))
+
+
+_Calls = Iterator[Call]
+
+
+def _bdev_up(operation: Operation) -> _Calls:
+    bdev, before = _as(Bdev, operation.after), operation.before
+    if bdev.type == "malloc":
+        size, block_size = bdev.size or 0, bdev.block_size or 1
+        yield Call(
+            "bdev_malloc_create",
+            _given(name=bdev.name, num_blocks=size // block_size, block_size=block_size, uuid=bdev.uuid),
+        )
+        return
+    same_file = isinstance(before, Bdev) and (before.path, before.size) == (bdev.path, bdev.size)
+    yield Call(
+        "bdev_aio_create",
+        _given(
+            name=bdev.name,
+            filename=bdev.path,
+            block_size=bdev.block_size,
+            readonly=bdev.readonly or None,
+            uuid=bdev.uuid,
+            size=None if same_file else bdev.size,
+            sparse=bdev.sparse or None,
+        ),
+    )
+
+
+def _bdev_down(operation: Operation) -> _Calls:
+    bdev = _as(Bdev, operation.before)
+    if bdev.type == "malloc":
+        yield Call("bdev_malloc_delete", {"name": bdev.name})
+    else:
+        yield Call("bdev_aio_delete", _given(name=bdev.name, remove_file=operation.remove_file or None))
+
+
+def _bdev_change(operation: Operation) -> _Calls:
+    bdev = _as(Bdev, operation.after)
+    yield Call("bdev_aio_resize", {"name": bdev.name, "size": bdev.size})
+
+
+def _portal_group_up(operation: Operation) -> _Calls:
+    group = _as(PortalGroup, operation.after)
+    portals = [{"host": portal.host, "port": str(portal.port)} for portal in group.portals]
+    yield Call("iscsi_create_portal_group", _given(tag=group.tag, portals=portals, private=group.private or None))
+
+
+def _portal_group_down(operation: Operation) -> _Calls:
+    yield Call("iscsi_delete_portal_group", {"tag": _as(PortalGroup, operation.before).tag})
+
+
+def _initiator_group_up(operation: Operation) -> _Calls:
+    yield Call("iscsi_create_initiator_group", _as(InitiatorGroup, operation.after).show())
+
+
+def _initiator_group_down(operation: Operation) -> _Calls:
+    yield Call("iscsi_delete_initiator_group", {"tag": _as(InitiatorGroup, operation.before).tag})
+
+
+def _initiator_group_change(operation: Operation) -> _Calls:
+    """Additions first: the group is never empty, and nobody who stays is shut out."""
+    before, after = _as(InitiatorGroup, operation.before), _as(InitiatorGroup, operation.after)
+    new_masks = [mask for mask in after.netmasks if mask not in before.netmasks]
+    old_masks = [mask for mask in before.netmasks if mask not in after.netmasks]
+    edits = [
+        ("add", {"netmasks": new_masks}),
+        *((verb, {"initiators": names}) for verb, names in reordered(before.initiators, after.initiators)),
+        ("remove", {"netmasks": old_masks}),
+    ]
+    for verb, lists in edits:
+        if any(lists.values()):
+            yield Call(f"iscsi_initiator_group_{verb}_initiators", {"tag": after.tag, **lists})
+
+
+def _target_node_up(operation: Operation) -> _Calls:
+    node = _as(TargetNode, operation.after)
+    luns = sorted(node.luns)
+    yield Call(
+        "iscsi_create_target_node",
+        {
+            "name": node.name,
+            "alias_name": node.alias,
+            "pg_ig_maps": _maps(node.maps),
+            "luns": [{"lun_id": lun.id, "bdev_name": lun.bdev} for lun in luns[:_LUNS_PER_CALL]],
+            "queue_depth": node.queue_depth,
+            **node.auth._asdict(),
+            "header_digest": node.header_digest,
+            "data_digest": node.data_digest,
+        },
+    )
+    yield from _add_luns(node, luns[_LUNS_PER_CALL:])
+
+
+def _target_node_down(operation: Operation) -> _Calls:
+    yield Call("iscsi_delete_target_node", {"name": _as(TargetNode, operation.before).name})
+
+
+def _target_node_change(operation: Operation) -> _Calls:
+    before, after = _as(TargetNode, operation.before), _as(TargetNode, operation.after)
+    yield from _add_luns(after, sorted(set(after.luns) - set(before.luns)))
+    left = [each for each in before.maps if each not in operation.detached]
+    live, wanted = _groups(left), _groups(after.maps)
+    # New portal groups before old ones go, so that there is always a way in.
+    for portal_group in [*wanted, *(tag for tag in live if tag not in wanted)]:
+        for verb, groups in reordered(live.get(portal_group, ()), wanted.get(portal_group, ())):
+            maps = [Map(portal_group, group) for group in groups]
+            yield Call(f"iscsi_target_node_{verb}_pg_ig_maps", {"name": after.name, "pg_ig_maps": _maps(maps)})
+
+
+def _add_luns(node: TargetNode, luns: Iterable[Lun]) -> _Calls:
+    for lun in luns:
+        params = {"name": node.name, "bdev_name": lun.bdev, "lun_id": lun.id}
+        yield Call("iscsi_target_node_add_lun", params)
+
+
+_CALLS: Final[dict[tuple[str, str], Callable[[Operation], _Calls]]] = {
+    (UP, BDEV): _bdev_up,
+    (DOWN, BDEV): _bdev_down,
+    (CHANGE, BDEV): _bdev_change,
+    (UP, PORTAL_GROUP): _portal_group_up,
+    (DOWN, PORTAL_GROUP): _portal_group_down,
+    (UP, INITIATOR_GROUP): _initiator_group_up,
+    (DOWN, INITIATOR_GROUP): _initiator_group_down,
+    (CHANGE, INITIATOR_GROUP): _initiator_group_change,
+    (UP, TARGET_NODE): _target_node_up,
+    (DOWN, TARGET_NODE): _target_node_down,
+    (CHANGE, TARGET_NODE): _target_node_change,
+}
+
+_Item = TypeVar("_Item")
+
+
+def reordered(live: Sequence[_Item], wanted: Sequence[_Item]) -> list[tuple[str, list[_Item]]]:
+    """Appends and removals, as ("add" | "remove", items), that turn ``live`` into ``wanted`` including its order.
+
+    The longest beginning of ``wanted`` that stands in this order in ``live`` stays; what is in the wrong place is
+    removed and appended again; what is not wanted goes last.
+    """
+    position = {item: index for index, item in enumerate(live)}
+    kept, last = 0, -1
+    while kept < len(wanted) and position.get(wanted[kept], -1) > last:
+        last = position[wanted[kept]]
+        kept += 1
+    edits: list[tuple[str, list[_Item]]] = []
+    for item in wanted[kept:]:
+        if item in position:
+            edits.append(("remove", [item]))
+        if edits and edits[-1][0] == "add":
+            edits[-1][1].append(item)
+        else:
+            edits.append(("add", [item]))
+    gone = [item for item in live if item not in wanted]
+    return [*edits, ("remove", gone)] if gone else edits
+
+
+def _groups(maps: Iterable[Map]) -> dict[int, tuple[int, ...]]:
+    groups: dict[int, tuple[int, ...]] = {}
+    for portal_group, initiator_group in maps:
+        groups[portal_group] = (*groups.get(portal_group, ()), initiator_group)
+    return groups
+
+
+def _maps(maps: Iterable[Map]) -> list[dict[str, int]]:
+    return [{"pg_tag": each.portal_group, "ig_tag": each.initiator_group} for each in maps]
+
+
+def _given(**params: Any) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None}
+
+
+_Kind = TypeVar("_Kind")
+
+
+def _as(kind: type[_Kind], each: object) -> _Kind:
+    """``each``, which this kind of step always has."""
+    if not isinstance(each, kind):
+        raise TypeError(f"a step on {each!r}, not on a {kind.__name__}")
+    return each

@@ -1,0 +1,125 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The state that a declaration aims at: the live objects, with the wishes laid over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+from .declaration import Declaration, Problems, Wish
+from .model import BDEV, INITIATOR_GROUP, KINDS, PORTAL_GROUP, TARGET_NODE, Bdev, Object, Ref, State, label
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What shall be there in the end, and why the rest of the live objects shall not."""
+
+    objects: Mapping[Ref, Object]
+    doomed: Mapping[Ref, str]
+    wishes: Mapping[Ref, Wish]
+
+    def path(self, ref: Ref, option: str) -> str:
+        """Where ``option`` of the object stands in the variables; for an undeclared object its name."""
+        return self.wishes[ref].at(option) if ref in self.wishes else label(ref)
+
+
+def aim(
+    current: State, declaration: Declaration, problems: Problems, *, prune: bool = False, ignore: Sequence[str] = ()
+) -> Goal:
+    """The goal of ``declaration``. New objects that lack something are left out and noted in ``problems``."""
+    objects = dict(current.objects)
+    doomed: dict[Ref, str] = {}
+    for ref, wish in declaration.wishes.items():
+        live = current.get(ref)
+        if not wish.present:
+            if objects.pop(ref, None) is not None:
+                doomed[ref] = "declared absent"
+        elif live is not None:
+            objects[ref] = live.edited(wish.given)
+        elif _complete(wish, problems):
+            objects[ref] = KINDS[ref[0]].create(wish.given)
+    if prune:
+        for ref in _prunable(current, objects, declaration, ignore):
+            del objects[ref]
+            doomed[ref] = "not declared"
+    return Goal(objects, doomed, declaration.wishes)
+
+
+def _prunable(
+    current: State, objects: Mapping[Ref, Object], declaration: Declaration, ignore: Sequence[str]
+) -> list[Ref]:
+    """Live objects that nobody declared, that are not ignored and that nothing which stays needs."""
+    undeclared = [ref for ref in current.objects if ref in objects and ref not in declaration.wishes]
+    candidates = {ref for ref in undeclared if not _ignored(ref, ignore) and _is_managed(objects[ref])}
+    kept = _closure((ref for ref in objects if ref not in candidates), objects)
+    return [ref for ref in undeclared if ref in candidates and ref not in kept]
+
+
+def _is_managed(each: Object) -> bool:
+    return not isinstance(each, Bdev) or each.managed
+
+
+def _ignored(ref: Ref, patterns: Iterable[str]) -> bool:
+    """A pattern is compared with the key, or with KIND/KEY if it has a slash."""
+    kind, key = ref
+    return any(fnmatchcase(f"{kind}/{key}" if "/" in pattern else str(key), pattern) for pattern in patterns)
+
+
+def _closure(refs: Iterable[Ref], objects: Mapping[Ref, Object]) -> set[Ref]:
+    """``refs`` and everything they need."""
+    found: set[Ref] = set()
+    waiting = list(refs)
+    while waiting:
+        ref = waiting.pop()
+        if ref not in found and ref in objects:
+            found.add(ref)
+            waiting.extend(objects[ref].needs())
+    return found
+
+
+def _complete(wish: Wish, problems: Problems) -> bool:
+    lacking = list(_MISSING[wish.ref[0]](wish))
+    for option, text in lacking:
+        # An option that was given and did not parse has its problem already.
+        if wish.entry.options.get(option) is None:
+            problems.note(wish.at(option), f"{label(wish.ref)} does not exist yet and needs {text}.")
+    return not lacking
+
+
+def _missing_of_bdev(wish: Wish) -> Iterator[tuple[str, str]]:
+    kind = wish.given.get("type")
+    if kind is None:
+        yield "type", "a type, malloc or aio"
+    elif kind == "malloc" and "size" not in wish.given:
+        yield "size", "a size"
+    elif kind == "aio" and "path" not in wish.given:
+        yield "path", "the path of its file or device"
+
+
+def _missing_of_portal_group(wish: Wish) -> Iterator[tuple[str, str]]:
+    if "portals" not in wish.given:
+        yield "portals", "at least one portal"
+
+
+def _missing_of_initiator_group(wish: Wish) -> Iterator[tuple[str, str]]:
+    if not {"initiators", "netmasks"} & set(wish.given):
+        yield "initiators", "initiators, netmasks or both; ANY lets everybody in"
+
+
+def _missing_of_target_node(wish: Wish) -> Iterator[tuple[str, str]]:
+    if "luns" not in wish.given:
+        yield "luns", "LUN 0"
+    if "maps" not in wish.given:
+        yield "maps", "at least one map of a portal group to an initiator group"
+
+
+_MISSING: Final = {
+    BDEV: _missing_of_bdev,
+    PORTAL_GROUP: _missing_of_portal_group,
+    INITIATOR_GROUP: _missing_of_initiator_group,
+    TARGET_NODE: _missing_of_target_node,
+}

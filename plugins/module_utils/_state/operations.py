@@ -1,0 +1,74 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a plan consists of: operations, as data that print well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from .model import PORTAL_GROUP, Map, Object, Ref, Session, label
+
+CREATE: Final = "create"
+EDIT: Final = "edit"
+REPLACE: Final = "replace"
+DELETE: Final = "delete"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One object to create, edit while it serves, replace (remove and create again) or delete.
+
+    ``risks`` say what it costs (``loses …``) and ``sessions`` whom it hits: either needs force.
+    ``detached`` are maps of a target node that end because their portal group goes away before the node is edited.
+    """
+
+    action: str
+    before: Object | None
+    after: Object | None
+    why: str
+    risks: tuple[str, ...] = ()
+    sessions: tuple[Session, ...] = ()
+    detached: frozenset[Map] = frozenset()
+    remove_file: bool = False
+
+    @cached_property
+    def ref(self) -> Ref:
+        each = self.after or self.before
+        if each is None:
+            raise ValueError("an operation has an object before or after it")
+        return each.ref
+
+    @property
+    def removes(self) -> bool:
+        return self.action in (REPLACE, DELETE)
+
+    @property
+    def creates(self) -> bool:
+        return self.action in (CREATE, REPLACE)
+
+    @property
+    def needs_force(self) -> bool:
+        return bool(self.risks or self.sessions)
+
+    def __str__(self) -> str:
+        text = f"{self.action} {label(self.ref)}"
+        if self.action != CREATE:
+            text += f": {self.why}"
+        return ", ".join([text, *self.risks, *self._hits()])
+
+    def _hits(self) -> list[str]:
+        """What happens to the sessions. Those that came by a portal group outlive it, but cannot come back."""
+        if not self.sessions:
+            return []
+        count = len(self.sessions)
+        what = "closes the portal of" if self.ref[0] == PORTAL_GROUP else "drops"
+        return [f"{what} {count} session{'' if count == 1 else 's'}"]
+
+    def refusal(self) -> str:
+        """Why this is not done without force, with the initiators it would hit."""
+        who = ", ".join(str(session) for session in self.sessions)
+        named = f": {who}" if who else ""
+        return f"{self}{named}. Nothing was changed. Set force: true to allow it."

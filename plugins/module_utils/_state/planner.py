@@ -1,0 +1,163 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pure planner: live state, declaration and capabilities in, operations out.
+
+Check mode is the plan, diff mode its before and after, a run its application, idempotence its emptiness, prune its
+deletions and safety its refusals. One function per kind of object says what has to happen to one of them; what that
+means for the objects that use it is in ``ripple``, the order is in ``schedule``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from . import references, ripple, schedule
+from .declaration import Declaration, Problems
+from .goal import aim
+from .model import (
+    BDEV,
+    INITIATOR_GROUP,
+    KINDS,
+    PORTAL_GROUP,
+    TARGET_NODE,
+    Bdev,
+    Capabilities,
+    Change,
+    InitiatorGroup,
+    PortalGroup,
+    Ref,
+    State,
+    TargetNode,
+    changes,
+)
+from .operations import CREATE, DELETE, EDIT, REPLACE, Operation
+from .scene import Scene
+
+
+class Refused(Exception):
+    """The declaration cannot be planned; ``problems`` says everything that is wrong with it."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+def plan(
+    current: State,
+    desired: Declaration,
+    can: Capabilities,
+    *,
+    prune: bool = False,
+    ignore: Sequence[str] = (),
+    force: bool = False,
+) -> list[Operation]:
+    """The operations that lead from ``current`` to what ``desired`` asks for, in an order that works.
+
+    Raises Refused with all problems at once: of the declaration, or of steps that need ``force``.
+    """
+    problems = Problems(desired.problems)
+    goal = aim(current, desired, problems, prune=prune, ignore=ignore)
+    references.check(current, goal, can, problems)
+    if problems:
+        raise Refused(problems)
+    scene = Scene(current, goal, can)
+    operations = ripple.spread({each.ref: each for each in _operations(scene)}, scene)
+    refusals = [] if force else [each.refusal() for each in operations.values() if each.needs_force]
+    if refusals:
+        raise Refused(refusals)
+    return schedule.in_order(operations.values())
+
+
+def _operations(scene: Scene) -> Iterator[Operation]:
+    """What every single object asks for, dependencies first."""
+    for kind in KINDS:
+        for ref, want in scene.goal.objects.items():
+            if ref[0] == kind and ref in scene.goal.wishes:
+                yield from _PLANNERS[kind](scene.current.get(ref), want, scene)
+    for ref, why in scene.goal.doomed.items():
+        yield _deletion(ref, why, scene)
+
+
+def _plan_bdev(live: Bdev | None, want: Bdev, _scene: Scene) -> Iterator[Operation]:
+    """A file can grow while it is served; everything else about a bdev is fixed when it is created."""
+    if live is None:
+        yield Operation(CREATE, None, want, "does not exist")
+        return
+    differences = changes(live, want)
+    if not differences:
+        return
+    if [each.property for each in differences] == ["size"] and want.type == "aio":
+        yield Operation(EDIT, live, want, _said(differences))
+    else:
+        yield Operation(REPLACE, live, want, _said(differences), risks=_lost_data(live))
+
+
+def _plan_portal_group(live: PortalGroup | None, want: PortalGroup, scene: Scene) -> Iterator[Operation]:
+    """No engine changes the portals of a group that is there."""
+    if live is None:
+        yield Operation(CREATE, None, want, "does not exist")
+        return
+    differences = changes(live, want)
+    if differences:
+        closed = frozenset(live.portals) - frozenset(want.portals)
+        yield Operation(REPLACE, live, want, _said(differences), sessions=scene.sessions_by(closed, live))
+
+
+def _plan_initiator_group(live: InitiatorGroup | None, want: InitiatorGroup, _scene: Scene) -> Iterator[Operation]:
+    """Names and netmasks come and go while the group is used; who is logged in stays."""
+    if live is None:
+        yield Operation(CREATE, None, want, "does not exist")
+        return
+    differences = changes(live, want)
+    if differences:
+        yield Operation(EDIT, live, want, _said(differences))
+
+
+def _plan_target_node(live: TargetNode | None, want: TargetNode, scene: Scene) -> Iterator[Operation]:
+    """Maps come and go, LUNs come; everything else is fixed when the node is created."""
+    if live is None:
+        yield Operation(CREATE, None, want, "does not exist")
+        return
+    differences = changes(live, want)
+    if not differences:
+        return
+    sessions = scene.sessions_of(live)
+    properties = {each.property for each in differences}
+    only_adds_luns = set(live.luns) <= set(want.luns) and (scene.can.adds_luns_with_sessions or not sessions)
+    if properties <= {"maps", "luns"} and only_adds_luns:
+        yield Operation(EDIT, live, want, _said(differences))
+    else:
+        yield Operation(REPLACE, live, want, _said(differences), sessions=sessions)
+
+
+_PLANNERS: Final[dict[str, Callable[[Any, Any, Scene], Iterator[Operation]]]] = {
+    BDEV: _plan_bdev,
+    PORTAL_GROUP: _plan_portal_group,
+    INITIATOR_GROUP: _plan_initiator_group,
+    TARGET_NODE: _plan_target_node,
+}
+
+
+def _deletion(ref: Ref, why: str, scene: Scene) -> Operation:
+    live = scene.current.objects[ref]
+    wish = scene.goal.wishes.get(ref)
+    return Operation(
+        DELETE,
+        live,
+        None,
+        why,
+        risks=_lost_data(live) if isinstance(live, Bdev) else (),
+        sessions=scene.sessions_hit_by_removing(live),
+        remove_file=wish is not None and wish.remove_file,
+    )
+
+
+def _lost_data(bdev: Bdev) -> tuple[str, ...]:
+    """What a bdev takes with it. The file of an aio bdev stays, unless its removal was asked for."""
+    return ("loses its data, which is in memory",) if bdev.type == "malloc" else ()
+
+
+def _said(differences: Sequence[Change]) -> str:
+    return ", ".join(str(each) for each in differences)

@@ -1,0 +1,146 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the engine's answers to the model: one look at everything that the planner compares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from .._rpc import Call, CallError
+from .model import (
+    Auth,
+    Bdev,
+    Capabilities,
+    InitiatorGroup,
+    Lun,
+    Map,
+    Object,
+    PortalGroup,
+    Session,
+    State,
+    TargetNode,
+)
+from .portals import live_portal
+
+_TYPES: Final = {"Malloc disk": "malloc", "AIO disk": "aio"}
+"""product_name -> type; anything else is known by its product name only."""
+
+_QUESTIONS: Final = (
+    "spdk_get_version",
+    "iscsi_get_options",
+    "bdev_get_bdevs",
+    "iscsi_get_portal_groups",
+    "iscsi_get_initiator_groups",
+    "iscsi_get_target_nodes",
+    "iscsi_get_connections",
+)
+
+
+class Client(Protocol):
+    """What the state needs of an RPC client."""
+
+    def call(self, method: str, params: dict[str, Any] | None = None) -> Any:
+        """The result. Raises RpcError."""
+
+    def call_batch(self, calls: Sequence[Call]) -> list[Any]:
+        """The results, with a CallError for every call the engine refused. Raises RpcError if it does not answer."""
+
+
+class Snapshot(NamedTuple):
+    """The engine at one moment, parsed, and as it answered for who wants more than the model has."""
+
+    state: State
+    can: Capabilities
+    answers: Mapping[str, Any]
+
+
+def read(client: Client) -> Snapshot:
+    """Everything the engine has, in two round trips. Raises RpcError."""
+    methods = frozenset(client.call("rpc_get_methods"))
+    questions = [*_QUESTIONS, *(["engine_get_info"] if "engine_get_info" in methods else [])]
+    answers = dict(zip(questions, client.call_batch([Call(method) for method in questions])))
+    for answer in answers.values():
+        if isinstance(answer, CallError):
+            raise answer
+    objects: list[Object] = [
+        *map(read_bdev, answers["bdev_get_bdevs"]),
+        *map(read_portal_group, answers["iscsi_get_portal_groups"]),
+        *map(read_initiator_group, answers["iscsi_get_initiator_groups"]),
+        *map(read_target_node, answers["iscsi_get_target_nodes"]),
+    ]
+    sessions = read_sessions(answers["iscsi_get_connections"])
+    return Snapshot(State({each.ref: each for each in objects}, sessions), _capabilities(answers, methods), answers)
+
+
+def _capabilities(answers: Mapping[str, Any], methods: frozenset[str]) -> Capabilities:
+    info = answers.get("engine_get_info")
+    extensions = frozenset(() if info is None else info["extensions"])
+    options = answers["iscsi_get_options"]
+    return Capabilities(
+        engine="spdk" if info is None else "builtin",
+        version=str(answers["spdk_get_version"]["version"] if info is None else info["version"]),
+        methods=methods,
+        node_base=options["node_base"],
+        max_queue_depth=options["max_queue_depth"],
+        # SPDK refuses iscsi_target_node_add_lun while somebody is logged in.
+        adds_luns_with_sessions=info is not None,
+        makes_files="bdev_aio_create.size" in extensions,
+        grows_files="bdev_aio_resize" in extensions,
+        removes_files="bdev_aio_delete.remove_file" in extensions,
+    )
+
+
+def read_bdev(answer: Mapping[str, Any]) -> Bdev:
+    product = answer["product_name"]
+    aio = (answer.get("driver_specific") or {}).get("aio", {})
+    return Bdev(
+        name=answer["name"],
+        type=_TYPES.get(product, product),
+        size=answer["num_blocks"] * answer["block_size"],
+        block_size=answer["block_size"],
+        uuid=str(answer.get("uuid", "")).lower() or None,
+        path=aio.get("filename"),
+        readonly=bool(aio.get("readonly")),
+    )
+
+
+def read_portal_group(answer: Mapping[str, Any]) -> PortalGroup:
+    portals = tuple(live_portal(portal["host"], portal["port"]) for portal in answer["portals"])
+    return PortalGroup(answer["tag"], portals, bool(answer.get("private")))
+
+
+def read_initiator_group(answer: Mapping[str, Any]) -> InitiatorGroup:
+    return InitiatorGroup(answer["tag"], tuple(answer["initiators"]), tuple(answer["netmasks"]))
+
+
+def read_target_node(answer: Mapping[str, Any]) -> TargetNode:
+    return TargetNode(
+        name=answer["name"],
+        luns=tuple(Lun(lun["lun_id"], lun["bdev_name"]) for lun in answer["luns"]),
+        maps=tuple(Map(each["pg_tag"], each["ig_tag"]) for each in answer["pg_ig_maps"]),
+        alias=answer.get("alias_name") or "",
+        queue_depth=answer["queue_depth"],
+        header_digest=answer["header_digest"],
+        data_digest=answer["data_digest"],
+        auth=Auth(*(answer[option] for option in Auth._fields)),
+    )
+
+
+def read_sessions(answers: Iterable[Mapping[str, Any]]) -> tuple[Session, ...]:
+    """The sessions behind the connections. Discovery sessions, which have no target node, are nobody's loss."""
+    sessions: dict[tuple[str, Any], Session] = {}
+    for answer in answers:
+        node = answer.get("target_node_name") or ""
+        if node:
+            # The connections of a session share the target's handle for it, RFC 7143 §3.2.
+            session = Session(
+                answer.get("initiator_name") or "",
+                answer.get("initiator_addr") or "unknown address",
+                node,
+                answer.get("target_addr") or "",
+                answer.get("portal_group_tag"),
+            )
+            sessions.setdefault((node, answer.get("tsih", answer.get("id"))), session)
+    return tuple(sessions.values())

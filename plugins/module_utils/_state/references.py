@@ -1,0 +1,202 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Does it all fit together? What the wishes mean among each other, with the live objects and for this engine.
+
+Nothing here is sent anywhere: an engine refuses late, one object at a time and (SPDK) without saying why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+from .declaration import COLLECTIONS, Problems, Wish
+from .goal import Goal
+from .model import (
+    BDEV,
+    INITIATOR_GROUP,
+    PORTAL_GROUP,
+    Bdev,
+    Capabilities,
+    PortalGroup,
+    Ref,
+    State,
+    TargetNode,
+    label,
+)
+from .portals import WILDCARD_HOSTS, Portal
+from .sizes import show_size
+from .text import listed
+
+
+class _Context(NamedTuple):
+    """What the checks look at."""
+
+    current: State
+    goal: Goal
+    can: Capabilities
+    known: frozenset[Ref]
+
+
+def check(current: State, goal: Goal, can: Capabilities, problems: Problems) -> None:
+    """Note in ``problems`` all that keeps the goal from being reached, whatever the order of the steps."""
+    wanted = {ref for ref, wish in goal.wishes.items() if wish.present}
+    context = _Context(current, goal, can, frozenset(wanted | set(goal.objects)))
+    for each in goal.objects.values():
+        for path, text in _CHECKS.get(each.kind, _nothing)(each, context):
+            problems.note(path, text)
+    for wish in goal.wishes.values():
+        if not wish.present:
+            for path, text in _removal(wish, context):
+                problems.note(path, text)
+    for path, text in _shared(context):
+        problems.note(path, text)
+
+
+_Found = Iterator[tuple[str, str]]
+
+
+def _nothing(_each: Any, _scene: _Context) -> _Found:
+    return iter(())
+
+
+def _bdev(bdev: Bdev, context: _Context) -> _Found:
+    wish = context.goal.wishes.get(bdev.ref)
+    if wish is None:
+        return
+    live = context.current.get(bdev.ref)
+    if isinstance(live, Bdev) and not live.managed:
+        if len(wish.given) > 1:
+            yield wish.at("name"), f"bdev {bdev.name} is a {live.type}, which openlun.iscsi can serve but not change."
+        return
+    for option in ("path", "readonly", "sparse"):
+        if bdev.type == "malloc" and wish.given.get(option):
+            yield wish.at(option), f"bdev {bdev.name} is of type malloc, which lives in memory and has no {option}."
+    if bdev.size is not None and bdev.block_size is not None and bdev.size % bdev.block_size:
+        yield wish.at("size"), f"{bdev.size} bytes are not a multiple of the block size {bdev.block_size}."
+    if bdev.type == "aio" and "size" in wish.given:
+        yield from _size_of_file(
+            bdev, live if isinstance(live, Bdev) and live.path == bdev.path else None, wish, context
+        )
+
+
+def _size_of_file(bdev: Bdev, live: Bdev | None, wish: Wish, context: _Context) -> _Found:
+    """``live`` is the bdev as it is now on the same file."""
+    size, can = bdev.size or 0, context.can
+    if live is not None and live.size == size:
+        return
+    if str(bdev.path).startswith("/dev/"):
+        yield wish.at("size"), f"{bdev.path} is a device and has its own size. Leave size out."
+    elif live is None:
+        if not can.makes_files:
+            yield wish.at("size"), f"{can.engine} cannot make files. Make {bdev.path} first and leave size out."
+    elif size < (live.size or 0):
+        has = show_size(live.size or 0)
+        why = f"bdev {bdev.name} has {has} and is not made smaller, because that cuts off data"
+        yield wish.at("size"), f"{why}. Delete it and its file and create it again, or choose at least {has}."
+    elif not can.grows_files:
+        yield wish.at("size"), f"{can.engine} cannot grow files. Grow {bdev.path} first and leave size out."
+
+
+def _target_node(node: TargetNode, context: _Context) -> _Found:
+    wish = context.goal.wishes.get(node.ref)
+    if wish is None:
+        yield from _lost_bdevs(node, context)
+        return
+    if "luns" in wish.given:
+        for index, lun in enumerate(node.luns):
+            yield from _reference(context, (BDEV, lun.bdev), f"{wish.at('luns')}[{index}].bdev")
+        if all(lun.id != 0 for lun in node.luns):
+            yield wish.at("luns"), "LUN 0 is missing, and initiators look for the other LUNs there."
+    else:
+        yield from _lost_bdevs(node, context)
+    if "maps" in wish.given:
+        for index, each in enumerate(node.maps):
+            path = f"{wish.at('maps')}[{index}]"
+            yield from _reference(context, (PORTAL_GROUP, each.portal_group), f"{path}.portal_group")
+            yield from _reference(context, (INITIATOR_GROUP, each.initiator_group), f"{path}.initiator_group")
+    most = context.can.max_queue_depth
+    if node.queue_depth > most and "queue_depth" in wish.given:
+        yield wish.at("queue_depth"), f"{node.queue_depth} is more than this engine's maximum of {most}."
+
+
+def _reference(context: _Context, ref: Ref, path: str) -> _Found:
+    """A declared reference must lead to an object that is there in the end."""
+    if ref in context.known:
+        return
+    kind, key = ref
+    noun = kind.replace("_", " ")
+    if ref in context.goal.doomed:
+        yield path, f"{label(ref)} is to be removed ({context.goal.doomed[ref]}), so nothing can use it."
+        return
+    missing = f"no {noun} {'named' if kind == BDEV else 'with tag'} {key}"
+    known = [str(known_key) for known_kind, known_key in sorted(context.known, key=str) if known_kind == kind]
+    yield path, f"{missing}. Declare it in {COLLECTIONS[kind]} or create it first. Known {noun}s: {listed(known)}."
+
+
+def _lost_bdevs(node: TargetNode, context: _Context) -> _Found:
+    """A node that nobody declares, or whose LUNs nobody declares, keeps its bdevs: they cannot be removed."""
+    for lun in node.luns:
+        ref = (BDEV, lun.bdev)
+        if ref in context.goal.doomed:
+            why = f"{label(ref)} cannot be removed: {label(node.ref)} serves it as LUN {lun.id}"
+            remedy = "Remove the target node in the same run, or declare its luns without this bdev."
+            yield context.goal.path(ref, "name"), f"{why}. {remedy}"
+
+
+def _removal(wish: Wish, context: _Context) -> _Found:
+    live = context.current.get(wish.ref)
+    if not isinstance(live, Bdev):
+        return
+    if not live.managed:
+        yield wish.at("name"), f"bdev {live.name} is a {live.type}, which openlun.iscsi can serve but not remove."
+    elif wish.remove_file and live.type != "aio":
+        yield wish.at("remove_file"), f"bdev {live.name} is of type {live.type} and has no file."
+    elif wish.remove_file and not context.can.removes_files:
+        remedy = f"Leave it out and remove {live.path} yourself."
+        yield wish.at("remove_file"), f"{context.can.engine} cannot remove files. {remedy}"
+
+
+def _shared(context: _Context) -> _Found:
+    """What only one object can have: a portal, a UUID, a file."""
+    yield from _overlapping_portals(context)
+    bdevs = [each for each in context.goal.objects.values() if isinstance(each, Bdev)]
+    yield from _taken_twice(context, "uuid", ((bdev, bdev.uuid) for bdev in bdevs))
+    yield from _taken_twice(context, "path", ((bdev, bdev.path) for bdev in bdevs))
+
+
+def _taken_twice(context: _Context, option: str, values: Iterable[tuple[Bdev, str | None]]) -> _Found:
+    owners: dict[str, Bdev] = {}
+    for bdev, value in values:
+        owner = owners.setdefault(value, bdev) if value is not None else bdev
+        if owner is bdev:
+            continue
+        # The problem belongs to whichever of the two is declared.
+        blamed, other = (bdev, owner) if bdev.ref in context.goal.wishes else (owner, bdev)
+        if blamed.ref in context.goal.wishes:
+            yield context.goal.path(blamed.ref, option), f"{value} belongs to {label(other.ref)} already."
+
+
+def _overlapping_portals(context: _Context) -> _Found:
+    owners: dict[tuple[int, bool], dict[str, tuple[PortalGroup, Portal]]] = {}
+    groups = (each for each in context.goal.objects.values() if isinstance(each, PortalGroup))
+    for group, portal in ((each, portal) for each in groups for portal in each.portals):
+        on_port = owners.setdefault((portal.port, portal.is_ipv6), {})
+        rivals = on_port if portal.is_wildcard else {portal.host, *WILDCARD_HOSTS} & on_port.keys()
+        for host in rivals:
+            yield from _overlap(context, (group, portal), on_port[host])
+        on_port[portal.host] = (group, portal)
+
+
+def _overlap(context: _Context, first: tuple[PortalGroup, Portal], second: tuple[PortalGroup, Portal]) -> _Found:
+    (group, portal), (other_group, other) = (first, second) if first[0].ref in context.goal.wishes else (second, first)
+    wish = context.goal.wishes.get(group.ref)
+    if wish is None or "portals" not in wish.given:
+        return
+    path = f"{wish.at('portals')}[{group.portals.index(portal)}]"
+    relation = "belongs to" if portal == other else f"overlaps {other} of"
+    yield path, f"{portal} {relation} {label(other_group.ref)} already. A portal belongs to one portal group."
+
+
+_CHECKS: Final[dict[str, Callable[[Any, _Context], _Found]]] = {"bdev": _bdev, "target_node": _target_node}

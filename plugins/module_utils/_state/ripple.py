@@ -1,0 +1,88 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an operation on one object means for the objects that use it.
+
+A target node holds on to its bdevs, so one whose bdev is replaced is replaced around it. A map lives no longer than its
+two groups, so the nodes of a portal group that is replaced get their maps back, and those of a group that is removed
+lose them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from .model import BDEV, INITIATOR_GROUP, PORTAL_GROUP, Map, Ref, TargetNode, label
+from .operations import DELETE, EDIT, REPLACE, Operation
+from .scene import Scene
+from .schedule import removed_early
+
+
+def spread(drafts: Mapping[Ref, Operation], scene: Scene) -> dict[Ref, Operation]:
+    """``drafts`` and what follows from them."""
+    operations = dict(drafts)
+    for draft in drafts.values():
+        if draft.ref[0] == BDEV and draft.action == REPLACE:
+            _replace_nodes_around(draft, operations, scene)
+    for draft in drafts.values():
+        if draft.ref[0] in (PORTAL_GROUP, INITIATOR_GROUP) and draft.action == DELETE:
+            _take_maps(draft, operations, scene)
+    for group in removed_early(operations.values()):
+        _detach_maps(group, operations, scene)
+    return operations
+
+
+def _replace_nodes_around(bdev: Operation, operations: dict[Ref, Operation], scene: Scene) -> None:
+    for node in scene.users_of(bdev.ref):
+        planned = operations.get(node.ref)
+        if planned is not None and planned.removes:
+            continue
+        why = f"its {label(bdev.ref)} is replaced"
+        after = scene.goal.objects[node.ref]
+        operations[node.ref] = Operation(
+            REPLACE,
+            node,
+            after,
+            _joined(why, planned),
+            risks=() if node.ref in scene.goal.wishes else ("interrupts what is not declared here",),
+            sessions=scene.sessions_of(node),
+        )
+
+
+def _take_maps(group: Operation, operations: dict[Ref, Operation], scene: Scene) -> None:
+    """Nodes that stay and still map to a group that goes lose those maps, and that needs force."""
+    for node in scene.users_of(group.ref):
+        planned = operations.get(node.ref)
+        after = scene.goal.objects.get(node.ref) if planned is None else planned.after
+        if not isinstance(after, TargetNode) or group.ref not in set(after.needs()):
+            continue
+        left = replace(after, maps=tuple(each for each in after.maps if group.ref not in refs_of(each)))
+        why = f"{label(group.ref)} is removed"
+        if planned is None:
+            operations[node.ref] = Operation(EDIT, node, left, why)
+        else:
+            operations[node.ref] = replace(planned, after=left, why=_joined(why, planned))
+        taken = operations[group.ref]
+        operations[group.ref] = replace(taken, risks=(*taken.risks, f"ends its maps in {label(node.ref)}"))
+
+
+def _detach_maps(group: Operation, operations: dict[Ref, Operation], scene: Scene) -> None:
+    """Nodes whose maps end with a portal group before they are edited get back what they shall keep."""
+    for node in scene.users_of(group.ref):
+        planned = operations.get(node.ref)
+        if planned is not None and planned.removes:
+            continue
+        detached = frozenset(each for each in node.maps if group.ref in refs_of(each))
+        if planned is None:
+            why = f"{label(group.ref)} is replaced"
+            planned = Operation(EDIT, node, scene.goal.objects[node.ref], why)
+        operations[node.ref] = replace(planned, detached=planned.detached | detached)
+
+
+def refs_of(each: Map) -> tuple[Ref, Ref]:
+    return (PORTAL_GROUP, each.portal_group), (INITIATOR_GROUP, each.initiator_group)
+
+
+def _joined(why: str, planned: Operation | None) -> str:
+    return why if planned is None else f"{planned.why}, {why}"

@@ -1,0 +1,133 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the target modules call: read, plan, apply, tell."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .._rpc import Rpc, RpcError, Unreachable, connect
+from . import info
+from .arguments import CONNECTION, RPC, config_arguments, object_arguments
+from .declaration import Entry, declare, entries_of
+from .executor import Failed, execute
+from .model import Capabilities, State
+from .operations import Operation
+from .planner import Refused, plan
+from .reader import Snapshot, read
+from .report import actions, difference, objects_by_option, outcome
+
+_BARE_HOST: Final = Snapshot(State(), Capabilities(), {})
+"""A host without an engine: nothing is there yet, and the engine to come is ours."""
+
+_NOT_STARTED: Final = frozenset((errno.ENOENT, errno.ECONNREFUSED))
+
+
+def run_object(kind: str) -> None:
+    """The module of one object: its result is the object, or nothing when it is absent."""
+    module = AnsibleModule(object_arguments(kind), supports_check_mode=True)
+    with _failures_of(module):
+        entry = Entry(kind, module.params)
+        run = _converge(module, [entry])
+        wished = declare([entry], run.node_base).wishes
+        shown = [run.state.objects[ref].show() for ref in wished if ref in run.state.objects]
+        module.exit_json(**run.result(), **{kind: shown[0] if shown else None})
+
+
+def run_config() -> None:
+    """The module of the whole state: its result is all there is."""
+    module = AnsibleModule(config_arguments(), supports_check_mode=True)
+    with _failures_of(module):
+        limits = {"prune": module.params["prune"], "ignore": module.params["ignore"]}
+        run = _converge(module, list(entries_of(module.params)), **limits)
+        module.exit_json(**run.result(), **objects_by_option(run.state))
+
+
+def run_info() -> None:
+    """The module that only informs."""
+    module = AnsibleModule(dict(CONNECTION), supports_check_mode=True)
+    with _failures_of(module):
+        module.exit_json(changed=False, **info.gather(read(_client(module))))
+
+
+def run_rpc() -> None:
+    """The module for any method; check mode calls only those that read."""
+    module = AnsibleModule({**RPC, **CONNECTION}, supports_check_mode=True)
+    method, params = module.params["method"], module.params["params"]
+    changes = not info.only_reads(method)
+    with _failures_of(module):
+        if module.check_mode and changes:
+            module.exit_json(changed=True, result=None)
+        module.exit_json(changed=changes, result=_client(module).call(method, params))
+
+
+class _Run(NamedTuple):
+    """What a module has done, or would do: the operations, and the state they lead to."""
+
+    operations: Sequence[Operation]
+    state: State
+    node_base: str
+
+    def result(self) -> dict[str, Any]:
+        return {
+            "changed": bool(self.operations),
+            "actions": actions(self.operations),
+            "diff": difference(self.operations),
+        }
+
+
+def _converge(module: AnsibleModule, entries: Sequence[Entry], **limits: Any) -> _Run:
+    """Bring the engine to what ``entries`` ask for. Raises Refused, Failed or RpcError."""
+    client = _client(module)
+    snapshot = _look(module, client)
+    declaration = declare(entries, snapshot.can.node_base)
+    operations = plan(snapshot.state, declaration, snapshot.can, force=module.params["force"], **limits)
+    if operations and not module.check_mode:
+        execute(operations, client)
+        state = read(client).state
+    else:
+        state = outcome(snapshot.state, operations)
+    return _Run(operations, state, snapshot.can.node_base)
+
+
+def _look(module: AnsibleModule, client: Rpc) -> Snapshot:
+    """The live state; in check mode an engine that is not started yet has an empty one."""
+    try:
+        return read(client)
+    except Unreachable as error:
+        if not (module.check_mode and _is_not_started(error)):
+            raise
+        module.warn(f"{error} Check mode goes on as if a new engine without any configuration answered there.")
+        return _BARE_HOST
+
+
+def _is_not_started(error: Unreachable) -> bool:
+    """Whether nothing serves the socket, which is not the same as not being allowed to use it."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _NOT_STARTED
+
+
+def _client(module: AnsibleModule) -> Rpc:
+    return connect(module.params["socket"], module.params["timeout"])
+
+
+@contextmanager
+def _failures_of(module: AnsibleModule) -> Iterator[None]:
+    """Errors that people can act on become the module's failure."""
+    try:
+        yield
+    except Refused as refused:
+        module.fail_json(msg=str(refused), problems=refused.problems)
+    except Failed as failed:
+        module.fail_json(msg=str(failed), changed=failed.begun, actions=actions(failed.done))
+    except Unreachable as error:
+        advice = " The module openlun.iscsi.engine starts one." if _is_not_started(error) else ""
+        module.fail_json(msg=f"{error}{advice}")
+    except RpcError as error:
+        module.fail_json(msg=str(error))

@@ -1,0 +1,174 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""In which order the steps of a plan happen.
+
+Every operation is one step, or two for a replacement: down and up. Edges say which step has to wait for which; steps
+that wait for the same are one level and travel together. What is new serves before what is old goes: removals that
+nothing waits for come last, and the down of a replacement as late as its up allows.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from .model import PORTAL_GROUP, Bdev, Object, PortalGroup, Ref
+from .operations import CREATE, DELETE, EDIT, REPLACE, Operation
+
+UP: Final = "up"
+DOWN: Final = "down"
+CHANGE: Final = "change"
+
+_PARTS: Final = {CREATE: (UP,), EDIT: (CHANGE,), REPLACE: (DOWN, UP), DELETE: (DOWN,)}
+
+
+class Step(NamedTuple):
+    """Half of a replacement, or the whole of any other operation."""
+
+    part: str
+    operation: Operation
+
+    @property
+    def completes(self) -> bool:
+        """Whether the operation is done with this step; the down of a replacement only begins it."""
+        return self.part != DOWN or self.operation.action == DELETE
+
+
+_Key = tuple[str, Ref]
+"""Identifies a step in the graph: its part, and the object it belongs to."""
+
+_Graph = dict[_Key, list[_Key]]
+"""Step -> the steps that wait for it."""
+
+
+def levels(operations: Iterable[Operation]) -> list[list[Step]]:
+    """The steps, level by level: every level needs only what the levels before it have done."""
+    by_ref = {each.ref: each for each in operations}
+    ranks = _ranks(_graph(by_ref))
+    result: list[list[Step]] = [[] for _level in range(max(ranks.values(), default=-1) + 1)]
+    for (part, ref), level in ranks.items():
+        result[level].append(Step(part, by_ref[ref]))
+    return [level for level in result if level]
+
+
+def in_order(operations: Iterable[Operation]) -> list[Operation]:
+    """The operations in the order in which they are complete."""
+    steps = (step for level in levels(operations) for step in level)
+    return [step.operation for step in steps if step.completes]
+
+
+def removed_early(operations: Collection[Operation]) -> list[Operation]:
+    """The portal groups that go before their nodes are edited: replaced ones, and those whose portal another wants."""
+    losers = _conflicts(operations)
+    groups = (each for each in operations if each.ref[0] == PORTAL_GROUP and each.removes)
+    return [each for each in groups if each.action == REPLACE or each.ref in losers]
+
+
+def _graph(by_ref: Mapping[Ref, Operation]) -> _Graph:
+    graph: _Graph = {(part, ref): [] for ref, each in by_ref.items() for part in _PARTS[each.action]}
+    conflicts = _conflicts(by_ref.values())
+    waiting = {winner for winners in conflicts.values() for winner in winners}
+    early = {each.ref for each in removed_early(by_ref.values())}
+    for ref, each in by_ref.items():
+        if each.action == REPLACE:
+            graph[DOWN, ref].append((UP, ref))
+        for other in _planned(each.after, by_ref):
+            if other.creates:
+                graph[UP, other.ref].append((UP if each.creates else CHANGE, ref))
+            # A replaced object stays until what it needs newly is there.
+            if other.action == CREATE and each.action == REPLACE and other.ref not in waiting:
+                graph[UP, other.ref].append((DOWN, ref))
+        for other in _planned(each.before, by_ref):
+            if not other.removes:
+                continue
+            if each.removes:
+                graph[DOWN, ref].append((DOWN, other.ref))
+            elif other.ref in early:
+                graph[DOWN, other.ref].append((CHANGE, ref))
+            else:
+                graph[CHANGE, ref].append((DOWN, other.ref))
+    for loser, winners in conflicts.items():
+        graph[DOWN, loser].extend((UP, winner) for winner in winners)
+    return graph
+
+
+def _planned(each: Object | None, by_ref: Mapping[Ref, Operation]) -> Iterator[Operation]:
+    """The operations on what an object needs."""
+    needs = dict.fromkeys(each.needs()) if each is not None else ()
+    return (by_ref[ref] for ref in needs if ref in by_ref)
+
+
+def _conflicts(operations: Collection[Operation]) -> dict[Ref, list[Ref]]:
+    """Object that goes -> objects that come and take over what only one can have."""
+    holders: defaultdict[tuple[object, ...], set[Ref]] = defaultdict(set)
+    for each in operations:
+        if each.removes:
+            for resource, _wanted in _exclusive(each.before):
+                holders[resource].add(each.ref)
+    conflicts: defaultdict[Ref, list[Ref]] = defaultdict(list)
+    for each in operations if holders else ():
+        if each.creates:
+            rivals = {ref for _held, wanted in _exclusive(each.after) for key in wanted for ref in holders.get(key, ())}
+            for loser in rivals - {each.ref}:
+                conflicts[loser].append(each.ref)
+    return dict(conflicts)
+
+
+def _exclusive(each: Object | None) -> Iterator[tuple[tuple[object, ...], list[tuple[object, ...]]]]:
+    """What only one object can have, as keys: the one it holds, and the ones that must be free for it."""
+    if isinstance(each, Bdev):
+        for key in (("uuid", each.uuid), ("path", each.path)):
+            if key[1] is not None:
+                yield key, [key]
+    elif isinstance(each, PortalGroup):
+        for portal in each.portals:
+            on_port = ("port", portal.port, portal.is_ipv6)
+            # A wildcard wants the whole port; anything wants that no wildcard holds it.
+            held = ("wildcard", *on_port) if portal.is_wildcard else ("portal", *portal)
+            yield held, [held, ("wildcard", *on_port), *([on_port] if portal.is_wildcard else [])]
+            yield on_port, []
+
+
+def _ranks(graph: _Graph) -> dict[_Key, int]:
+    """Step -> level. Raises RuntimeError if steps wait for each other in a circle, which is a fault of the graph."""
+    order = _topological(graph)
+    ranks = dict.fromkeys(graph, 0)
+    for step in order:
+        for follower in graph[step]:
+            ranks[follower] = max(ranks[follower], ranks[step] + 1)
+    awaited = dict.fromkeys(graph, False)
+    for step in reversed(order):
+        part, _ref = step
+        awaited[step] = part != DOWN or any(awaited[follower] for follower in graph[step])
+        if part == DOWN and awaited[step]:
+            ranks[step] = min(ranks[follower] for follower in graph[step] if awaited[follower]) - 1
+    last = max((ranks[step] for step in graph if awaited[step]), default=-1)
+    late = [step for step in order if not awaited[step]]
+    for step in late:
+        ranks[step] = last + 1
+    for step in late:
+        for follower in graph[step]:
+            ranks[follower] = max(ranks[follower], ranks[step] + 1)
+    return ranks
+
+
+def _topological(graph: _Graph) -> list[_Key]:
+    waits = dict.fromkeys(graph, 0)
+    for followers in graph.values():
+        for follower in followers:
+            waits[follower] += 1
+    ready = deque(step for step, count in waits.items() if count == 0)
+    order = []
+    while ready:
+        step = ready.popleft()
+        order.append(step)
+        for follower in graph[step]:
+            waits[follower] -= 1
+            if waits[follower] == 0:
+                ready.append(follower)
+    if len(order) < len(graph):
+        stuck = ", ".join(f"{part} {ref}" for (part, ref), count in waits.items() if count)
+        raise RuntimeError(f"these steps wait for each other: {stuck}")
+    return order

@@ -1,0 +1,171 @@
+#!/usr/bin/python
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: bdev
+short_description: Block devices of an iSCSI target
+version_added: 0.1.0
+author:
+  - openlun.iscsi contributors (@openlun)
+description:
+  - Creates, grows, replaces and removes the block devices (bdevs) that target nodes serve as LUNs.
+  - A bdev that a target node serves is not removed. When a bdev has to be replaced, its target nodes are replaced
+    around it.
+extends_documentation_fragment:
+  - openlun.iscsi._attributes
+  - openlun.iscsi._attributes.target
+  - openlun.iscsi._target
+  - openlun.iscsi._target.object
+attributes:
+  check_mode:
+    support: full
+    details:
+      - When no engine answers yet, the module warns and plans for a new and empty one.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - Name of the bdev.
+    type: str
+    required: true
+  type:
+    description:
+      - V(malloc) is a disk in memory, which is empty after every start of the engine.
+      - V(aio) is a file or a block device of the target host.
+      - Needed when the bdev is created.
+    type: str
+    choices: [malloc, aio]
+  size:
+    description:
+      - Size in bytes or with a unit, such as V(64MiB), V(10GiB) or V(1.5TiB). K, M, G and T alone count in 1024.
+      - Needed for a new V(malloc) bdev. A file is created in this size when it does not exist, and grows to it.
+      - A file is never made smaller. A V(malloc) bdev of another size is a new one, which needs O(force).
+      - Without it a file has the size it has. A block device has its own size.
+    type: str
+  block_size:
+    description:
+      - Bytes in a block, as initiators see it.
+      - Default is V(512), and what the device itself has for a path under C(/dev).
+    type: int
+    choices: [512, 4096]
+  uuid:
+    description:
+      - UUID by which initiators recognise the disk. The engine chooses one when it is left out.
+    type: str
+  path:
+    description:
+      - Absolute path of the file or block device, for V(aio).
+    type: path
+  readonly:
+    description:
+      - Whether initiators can only read, for V(aio).
+      - Default is V(false).
+    type: bool
+  sparse:
+    description:
+      - Whether a file that is created or grown takes its space only when it is written to.
+      - By default the space is taken at once, so that a full disk shows now and not later.
+      - Counts only when a file is made; what is there is not changed.
+    type: bool
+  remove_file:
+    description:
+      - With O(state=absent), whether the file goes with the bdev. Otherwise it stays.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: A disk of 10 GiB in a file
+  openlun.iscsi.bdev:
+    name: disk0
+    type: aio
+    path: /srv/iscsi/disk0.img
+    size: 10GiB
+
+- name: The same disk, grown while it is served
+  openlun.iscsi.bdev:
+    name: disk0
+    size: 20GiB
+
+- name: A disk in memory
+  openlun.iscsi.bdev:
+    name: Malloc0
+    type: malloc
+    size: 64MiB
+
+- name: Remove the disk and its file
+  openlun.iscsi.bdev:
+    name: disk0
+    state: absent
+    remove_file: true
+"""
+
+RETURN = r"""
+bdev:
+  description: The bdev as it is now, V(null) when it is absent. In check mode as it would be.
+  returned: success
+  type: dict
+  sample:
+    name: disk0
+    type: aio
+    size: 10737418240
+    block_size: 512
+    uuid: 2b6601ba-eada-44fb-9a83-a20eb9eb9e90
+    path: /srv/iscsi/disk0.img
+    readonly: false
+actions:
+  description: What was done, or what would be done in check mode, in this order.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    action:
+      description: One of V(create), V(edit), V(replace) and V(delete).
+      type: str
+      returned: always
+    object:
+      description: Kind and key of the object.
+      type: str
+      returned: always
+    why:
+      description: What differs, or why the object goes.
+      type: str
+      returned: always
+    sessions:
+      description: The initiators whose sessions the action drops or whose portal it closes.
+      type: list
+      elements: str
+      returned: always
+  sample:
+    - action: replace
+      object: portal group 1
+      why: portals 10.0.0.1:3260 → 10.0.0.2:3260
+      sessions: ["iqn.1993-08.org.debian:01:5f3a (10.0.0.7)"]
+problems:
+  description:
+    - Everything that is wrong with the options, each with its path, or every step that needs O(force).
+    - Nothing was changed.
+  returned: when the module refuses
+  type: list
+  elements: str
+  sample:
+    - "size: bdev disk0 has 10GiB and is not made smaller, because that cuts off data."
+"""
+
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.model import BDEV
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.run import run_object
+
+
+def main() -> None:
+    run_object(BDEV)
+
+
+if __name__ == "__main__":
+    main()

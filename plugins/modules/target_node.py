@@ -1,0 +1,178 @@
+#!/usr/bin/python
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: target_node
+short_description: Target nodes of an iSCSI target
+version_added: 0.1.0
+author:
+  - openlun.iscsi contributors (@openlun)
+description:
+  - Creates, edits, replaces and removes the iSCSI target nodes to which initiators log in.
+  - Maps and additional LUNs change while initiators are logged in. For everything else the node is replaced, which
+    drops its sessions and so needs O(force) if there are any.
+extends_documentation_fragment:
+  - openlun.iscsi._attributes
+  - openlun.iscsi._attributes.target
+  - openlun.iscsi._target
+  - openlun.iscsi._target.object
+attributes:
+  check_mode:
+    support: full
+    details:
+      - When no engine answers yet, the module warns and plans for a new and empty one.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - Name of the target node.
+      - A name that does not begin with C(iqn.), C(eui.) or C(naa.) is put behind the engine's base, so that
+        C(disk1) becomes C(iqn.2016-06.io.spdk:disk1).
+    type: str
+    required: true
+  alias:
+    description:
+      - Text that describes the target node to people.
+      - Default is no alias.
+    type: str
+  luns:
+    description:
+      - The disks that the node serves. The list is complete, and has LUN 0. Needed when the node is created.
+      - A LUN is added while initiators are logged in. To take one away or exchange its bdev, the node is replaced.
+    type: list
+    elements: dict
+    suboptions:
+      id:
+        description: Number of the LUN.
+        type: int
+        default: 0
+      bdev:
+        description: Name of the bdev.
+        type: str
+        required: true
+  maps:
+    description:
+      - Who may come in and where. The list is complete. Needed when the node is created.
+    type: list
+    elements: dict
+    suboptions:
+      portal_group:
+        description: Tag of the portal group by whose portals the node is reached.
+        type: int
+        required: true
+      initiator_group:
+        description: Tag of the initiator group that may log in there.
+        type: int
+        required: true
+  queue_depth:
+    description:
+      - How many commands a session may have outstanding, from 1 to the engine's maximum.
+      - Default is V(64).
+    type: int
+  header_digest:
+    description:
+      - Whether connections must protect PDU headers with a CRC32C digest.
+      - Default is V(false), which leaves it to the initiator.
+    type: bool
+  data_digest:
+    description:
+      - Whether connections must protect data with a CRC32C digest.
+      - Default is V(false), which leaves it to the initiator.
+    type: bool
+"""
+
+EXAMPLES = r"""
+- name: Serve a disk
+  openlun.iscsi.target_node:
+    name: disk1
+    alias: Disk 1
+    luns:
+      - id: 0
+        bdev: disk0
+    maps:
+      - portal_group: 1
+        initiator_group: 2
+
+- name: Add a second disk, with the initiators logged in
+  openlun.iscsi.target_node:
+    name: disk1
+    luns:
+      - {id: 0, bdev: disk0}
+      - {id: 1, bdev: Malloc0}
+
+- name: Serve it no more, whoever is logged in
+  openlun.iscsi.target_node:
+    name: disk1
+    state: absent
+    force: true
+"""
+
+RETURN = r"""
+target_node:
+  description: The target node as it is now, V(null) when it is absent. In check mode as it would be.
+  returned: success
+  type: dict
+  sample:
+    name: iqn.2016-06.io.spdk:disk1
+    alias: Disk 1
+    luns: [{id: 0, bdev: disk0}]
+    maps: [{portal_group: 1, initiator_group: 2}]
+    queue_depth: 64
+    header_digest: false
+    data_digest: false
+actions:
+  description: What was done, or what would be done in check mode, in this order.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    action:
+      description: One of V(create), V(edit), V(replace) and V(delete).
+      type: str
+      returned: always
+    object:
+      description: Kind and key of the object.
+      type: str
+      returned: always
+    why:
+      description: What differs, or why the object goes.
+      type: str
+      returned: always
+    sessions:
+      description: The initiators whose sessions the action drops or whose portal it closes.
+      type: list
+      elements: str
+      returned: always
+  sample:
+    - action: replace
+      object: portal group 1
+      why: portals 10.0.0.1:3260 → 10.0.0.2:3260
+      sessions: ["iqn.1993-08.org.debian:01:5f3a (10.0.0.7)"]
+problems:
+  description:
+    - Everything that is wrong with the options, each with its path, or every step that needs O(force).
+    - Nothing was changed.
+  returned: when the module refuses
+  type: list
+  elements: str
+  sample:
+    - "luns[0].bdev: no bdev named disk7. Declare it in bdevs or create it first. Known bdevs: disk0, disk1."
+"""
+
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.model import TARGET_NODE
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.run import run_object
+
+
+def main() -> None:
+    run_object(TARGET_NODE)
+
+
+if __name__ == "__main__":
+    main()

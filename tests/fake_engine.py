@@ -1,0 +1,270 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An engine in memory that answers SPDK's JSON-RPC and refuses what an engine refuses.
+
+It is strict where others let things pass: what is in use is not removed, and nothing is done twice.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ansible_collections.openlun.iscsi.plugins.module_utils._rpc import Call, CallError
+
+NODE_BASE = "iqn.2016-06.io.spdk"
+EXTENSIONS = ["bdev_aio_create.size", "bdev_aio_create.sparse", "bdev_aio_delete.remove_file", "bdev_aio_resize"]
+
+Entries = dict[Any, dict[str, Any]]
+
+
+class Refusal(Exception):
+    """What the engine answers instead of a result."""
+
+
+def _need(condition: object, why: str) -> None:
+    if not condition:
+        raise Refusal(why)
+
+
+class FakeEngine:
+    """State and methods of an engine; ``written`` lists the calls that may have changed something."""
+
+    def __init__(self, *, builtin: bool = True) -> None:
+        self.builtin = builtin
+        self.bdevs: Entries = {}
+        self.files: dict[str, int] = {}
+        self.portal_groups: Entries = {}
+        self.initiator_groups: Entries = {}
+        self.nodes: Entries = {}
+        self.connections: list[dict[str, Any]] = []
+        self.written: list[Call] = []
+        self.sent: list[Call] = []
+        self.fail_at: Callable[[Call], bool] = lambda _call: False
+
+    # -- the client's side
+
+    def call(self, method: str, params: dict[str, Any] | None = None) -> Any:
+        result = self._answer(Call(method, params))
+        if isinstance(result, CallError):
+            raise result
+        return result
+
+    def call_batch(self, calls: Sequence[Call]) -> list[Any]:
+        return [self._answer(call) for call in calls]
+
+    def _answer(self, call: Call) -> Any:
+        self.sent.append(call)
+        if "_get_" not in call.method:
+            self.written.append(call)
+        try:
+            _need(not self.fail_at(call), "told to fail")
+            handler: Callable[..., Any] = getattr(self, f"do_{call.method}", lambda: _need(False, "Method not found"))
+            return handler(**(call.params or {}))
+        except Refusal as refusal:
+            return CallError(-32602, str(refusal), call.method)
+
+    # -- what it is
+
+    def do_rpc_get_methods(self) -> list[str]:
+        return ["spdk_get_version", "iscsi_get_options", *(["engine_get_info"] if self.builtin else [])]
+
+    def do_engine_get_info(self) -> dict[str, Any]:
+        return {"name": "openlun-iscsi", "version": "0.1.0", "extensions": EXTENSIONS}
+
+    def do_spdk_get_version(self) -> dict[str, Any]:
+        return {"version": "SPDK v26.05", "fields": {"major": 26, "minor": 5, "patch": 0, "suffix": ""}}
+
+    def do_iscsi_get_options(self) -> dict[str, Any]:
+        return {"node_base": NODE_BASE, "max_queue_depth": 64}
+
+    def do_iscsi_get_connections(self) -> list[dict[str, Any]]:
+        return self.connections
+
+    # -- bdevs
+
+    def do_bdev_get_bdevs(self) -> list[dict[str, Any]]:
+        return list(self.bdevs.values())
+
+    def _add_bdev(self, name: str, product: str, size: int, block_size: int, ident: str | None, **aio: Any) -> str:
+        _need(name not in self.bdevs, f"bdev {name} exists")
+        _need(size > 0, "no size")
+        _need(size % block_size == 0, "odd size")
+        ident = ident or str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}{len(self.written)}"))
+        _need(all(each["uuid"] != ident for each in self.bdevs.values()), f"uuid {ident} exists")
+        self.bdevs[name] = {
+            "name": name,
+            "product_name": product,
+            "block_size": block_size,
+            "num_blocks": size // block_size,
+            "uuid": ident,
+            "driver_specific": {"aio": aio} if aio else {},
+        }
+        return name
+
+    def do_bdev_malloc_create(self, name: str, num_blocks: int, block_size: int, uuid: str | None = None) -> str:
+        return self._add_bdev(name, "Malloc disk", num_blocks * block_size, block_size, uuid)
+
+    def do_bdev_aio_create(
+        self,
+        name: str,
+        filename: str,
+        block_size: int = 512,
+        readonly: bool = False,
+        uuid: str | None = None,
+        size: int | None = None,
+        sparse: bool = False,
+    ) -> str:
+        _need(self.builtin or (size is None and not sparse), "unknown parameter")
+        in_use = [each["driver_specific"].get("aio", {}).get("filename") for each in self.bdevs.values()]
+        _need(filename not in in_use, f"{filename} is in use")
+        _need(size is not None or filename in self.files, f"no file {filename}")
+        _need(size is None or size >= self.files.get(filename, 0), f"{filename} is larger")
+        added = self._add_bdev(
+            name,
+            "AIO disk",
+            size or self.files[filename],
+            block_size,
+            uuid,
+            filename=filename,
+            readonly=readonly,
+        )
+        self.files[filename] = size or self.files[filename]
+        return added
+
+    def do_bdev_aio_resize(self, name: str, size: int) -> bool:
+        _need(self.builtin, "Method not found")
+        bdev = self.bdevs[name]
+        _need(size > bdev["num_blocks"] * bdev["block_size"], "does not grow")
+        bdev["num_blocks"] = size // bdev["block_size"]
+        self.files[bdev["driver_specific"]["aio"]["filename"]] = size
+        return True
+
+    def _delete_bdev(self, name: str, product: str) -> bool:
+        _need(name in self.bdevs, f"no bdev {name}")
+        _need(self.bdevs[name]["product_name"] == product, "another module's bdev")
+        users = [node["name"] for node in self.nodes.values() if any(lun["bdev_name"] == name for lun in node["luns"])]
+        _need(not users, f"bdev {name} is served by {users}")
+        del self.bdevs[name]
+        return True
+
+    def do_bdev_malloc_delete(self, name: str) -> bool:
+        return self._delete_bdev(name, "Malloc disk")
+
+    def do_bdev_aio_delete(self, name: str, remove_file: bool = False) -> bool:
+        _need(self.builtin or not remove_file, "unknown parameter")
+        bdev = self.bdevs.get(name)
+        deleted = self._delete_bdev(name, "AIO disk")
+        if bdev is not None and remove_file:
+            del self.files[bdev["driver_specific"]["aio"]["filename"]]
+        return deleted
+
+    # -- groups
+
+    def do_iscsi_get_portal_groups(self) -> list[dict[str, Any]]:
+        return list(self.portal_groups.values())
+
+    def do_iscsi_create_portal_group(self, tag: int, portals: list[dict[str, str]], private: bool = False) -> bool:
+        _need(tag not in self.portal_groups, f"portal group {tag} exists")
+        taken = [portal for group in self.portal_groups.values() for portal in group["portals"]]
+        _need(portals and not any(portal in taken for portal in portals), "portal in use")
+        self.portal_groups[tag] = {"tag": tag, "portals": portals, "private": private}
+        return True
+
+    def do_iscsi_delete_portal_group(self, tag: int) -> bool:
+        _need(self.portal_groups.pop(tag, None), f"no portal group {tag}")
+        self._drop_maps("pg_tag", tag)
+        return True
+
+    def do_iscsi_get_initiator_groups(self) -> list[dict[str, Any]]:
+        return list(self.initiator_groups.values())
+
+    def do_iscsi_create_initiator_group(self, tag: int, initiators: list[str], netmasks: list[str]) -> bool:
+        _need(tag not in self.initiator_groups, f"initiator group {tag} exists")
+        _need(initiators and netmasks, "empty group")
+        self.initiator_groups[tag] = {"tag": tag, "initiators": list(initiators), "netmasks": list(netmasks)}
+        return True
+
+    def do_iscsi_initiator_group_add_initiators(self, tag: int, **lists: list[str]) -> bool:
+        for name, entries in lists.items():
+            live = self.initiator_groups[tag][name]
+            _need(not set(entries) & set(live), "entry exists")
+            live += entries
+        return True
+
+    def do_iscsi_initiator_group_remove_initiators(self, tag: int, **lists: list[str]) -> bool:
+        for name, entries in lists.items():
+            live = self.initiator_groups[tag][name]
+            _need(set(entries) <= set(live), "no such entry")
+            _need(len(entries) < len(live), "the group would be empty")
+            self.initiator_groups[tag][name] = [entry for entry in live if entry not in entries]
+        return True
+
+    def do_iscsi_delete_initiator_group(self, tag: int) -> bool:
+        _need(self.initiator_groups.pop(tag, None), f"no initiator group {tag}")
+        self._drop_maps("ig_tag", tag)
+        return True
+
+    def _drop_maps(self, key: str, tag: int) -> None:
+        for node in self.nodes.values():
+            node["pg_ig_maps"] = [each for each in node["pg_ig_maps"] if each[key] != tag]
+
+    # -- target nodes
+
+    def do_iscsi_get_target_nodes(self) -> list[dict[str, Any]]:
+        return list(self.nodes.values())
+
+    def _sessions(self, name: str) -> list[dict[str, Any]]:
+        return [each for each in self.connections if each["target_node_name"] == name.partition(":")[2]]
+
+    def do_iscsi_create_target_node(self, name: str, luns: Any, pg_ig_maps: Any, alias_name: str, **rest: Any) -> bool:
+        _need(name not in self.nodes, f"node {name} exists")
+        _need(any(lun["lun_id"] == 0 for lun in luns) and pg_ig_maps, "incomplete")
+        node = {"name": name, "luns": [], "pg_ig_maps": [], **rest}
+        for lun in luns:
+            self._add_lun(node, lun)
+        self._add_maps(node, pg_ig_maps)
+        self.nodes[name] = {**node, **({"alias_name": alias_name} if alias_name else {})}
+        return True
+
+    def do_iscsi_delete_target_node(self, name: str) -> bool:
+        _need(self.nodes.pop(name, None), f"no node {name}")
+        self.connections = [each for each in self.connections if each["target_node_name"] != name.partition(":")[2]]
+        return True
+
+    def _add_lun(self, node: dict[str, Any], lun: dict[str, Any]) -> None:
+        _need(lun["bdev_name"] in self.bdevs, f"no bdev {lun['bdev_name']}")
+        _need(all(each["lun_id"] != lun["lun_id"] for each in node["luns"]), "LUN taken")
+        node["luns"].append(lun)
+
+    def do_iscsi_target_node_add_lun(self, name: str, bdev_name: str, lun_id: int) -> bool:
+        _need(self.builtin or not self._sessions(name), "the target has connections")
+        self._add_lun(self.nodes[name], {"bdev_name": bdev_name, "lun_id": lun_id})
+        return True
+
+    def _add_maps(self, node: dict[str, Any], maps: list[dict[str, int]]) -> None:
+        for each in maps:
+            _need(each["pg_tag"] in self.portal_groups, f"no portal group {each['pg_tag']}")
+            _need(each["ig_tag"] in self.initiator_groups, f"no initiator group {each['ig_tag']}")
+            _need(each not in node["pg_ig_maps"], "map exists")
+            node["pg_ig_maps"].append(each)
+
+    def do_iscsi_target_node_add_pg_ig_maps(self, name: str, pg_ig_maps: list[dict[str, int]]) -> bool:
+        self._add_maps(self.nodes[name], pg_ig_maps)
+        return True
+
+    def do_iscsi_target_node_remove_pg_ig_maps(self, name: str, pg_ig_maps: list[dict[str, int]]) -> bool:
+        for each in pg_ig_maps:
+            _need(each in self.nodes[name]["pg_ig_maps"], "no such map")
+            self.nodes[name]["pg_ig_maps"].remove(each)
+        return True
+
+    # -- what tests do to it
+
+    def log_in(self, node: str, *, initiator: str = "iqn.2020-01.test:host", address: str = "10.0.0.7") -> None:
+        """A session of ``initiator`` with the node of that short name, by the portal 10.0.0.1."""
+        session = {"tsih": len(self.connections) + 1, "target_node_name": node, "initiator_addr": address}
+        extra = {"initiator_name": initiator} if self.builtin else {}
+        self.connections.append({**session, "target_addr": "10.0.0.1", **extra})

@@ -1,0 +1,332 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The target modules against a running engine: check, apply, again, change, absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_process import DEADLINE, NODE_BASE, Engine, Launch, free_port
+from pdu.initiator import NAME, Initiator
+from pdu.wire import ASYNC
+
+COLLECTIONS = Path(__file__).resolve().parents[2] / "build" / "collections"
+MODULES = "ansible_collections.openlun.iscsi.plugins.modules"
+MIB = 1 << 20
+
+Result = dict[str, Any]
+Run = Callable[..., Result]
+
+
+def run_module(name: str, options: dict[str, Any], *, check: bool = False) -> Result:
+    """Run a module as Ansible runs it on a host: arguments in, one JSON document out."""
+    arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
+    ended = subprocess.run(
+        [sys.executable, "-m", f"{MODULES}.{name}"],
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+        env={**os.environ, "PYTHONPATH": str(COLLECTIONS)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.stderr == ""
+    result: Result = json.loads(ended.stdout)
+    assert bool(result.get("failed")) == bool(ended.returncode)
+    return result
+
+
+@pytest.fixture
+def run(engine: Engine) -> Run:
+    """Run a module on the engine, and fail with its message if it fails."""
+
+    def run_on_engine(module: str, /, *, check: bool = False, fails: bool = False, **options: Any) -> Result:
+        result = run_module(module, {"socket": str(engine.socket), **options}, check=check)
+        assert bool(result.get("failed")) == fails, result
+        return result
+
+    return run_on_engine
+
+
+def everything(engine: Engine) -> list[Any]:
+    methods = [
+        "bdev_get_bdevs",
+        *(f"iscsi_get_{kind}" for kind in ("portal_groups", "initiator_groups", "target_nodes")),
+    ]
+    return [engine.rpc(method) for method in methods]
+
+
+def serve(run: Run, tmp_path: Path) -> Result:
+    """A configuration with one object of every kind and a free port; returns it."""
+    config = {
+        "bdevs": [
+            {"name": "disk0", "type": "aio", "path": str(tmp_path / "disk0.img"), "size": "8MiB"},
+            {"name": "Malloc0", "type": "malloc", "size": "16MiB"},
+        ],
+        "portal_groups": [{"tag": 1, "portals": [f"127.0.0.1:{free_port()}"]}],
+        "initiator_groups": [{"tag": 2, "initiators": ["ANY"], "netmasks": ["127.0.0.0/8"]}],
+        "target_nodes": [
+            {
+                "name": "disk1",
+                "alias": "Disk 1",
+                "luns": [{"id": 0, "bdev": "disk0"}],
+                "maps": [{"portal_group": 1, "initiator_group": 2}],
+            }
+        ],
+    }
+    run("target_config", **config)
+    return config
+
+
+def log_in(config: Result) -> Initiator:
+    host, _colon, port = config["portal_groups"][0]["portals"][0].partition(":")
+    return Initiator((host, int(port))).login(f"{NODE_BASE}:disk1")
+
+
+def is_logged_in(initiator: Initiator) -> bool:
+    """Whether the session still answers a ping."""
+    initiator.send(initiator.nop_out(b"ping"))
+    return initiator.receive().data == b"ping"
+
+
+LIVES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    # module: (options that create, options that change, what the change does)
+    "bdev": ({"name": "disk", "type": "aio", "path": "{tmp}/disk", "size": "4MiB"}, {"size": "8MiB"}, "edit"),
+    "portal_group": ({"tag": 5, "portals": ["127.0.0.1:{port}"]}, {"private": True}, "replace"),
+    "initiator_group": (
+        {"tag": 5, "initiators": ["ANY"], "netmasks": ["10.0.0.0/8"]},
+        {"initiators": ["!iqn.2020-01.test:evil", "ANY"], "netmasks": ["10.0.0.0/8", "[fd00::]/8"]},
+        "edit",
+    ),
+    "target_node": (
+        {"name": "n", "luns": [{"bdev": "Malloc0"}], "maps": [{"portal_group": 1, "initiator_group": 2}]},
+        {"luns": [{"id": 0, "bdev": "Malloc0"}, {"id": 7, "bdev": "Malloc0"}]},
+        "edit",
+    ),
+}
+
+
+@pytest.mark.parametrize("module", LIVES)
+def test_the_life_of_an_object(module: str, run: Run, engine: Engine, tmp_path: Path) -> None:
+    serve(run, tmp_path)
+    created, change, action = json.loads(
+        json.dumps(LIVES[module]).replace("{tmp}", str(tmp_path)).replace("{port}", str(free_port()))
+    )
+    key = next(iter(created))
+    at_first = everything(engine)
+    for options, acts in (({**created}, "create"), ({key: created[key], **change}, action)):
+        before = everything(engine)
+        foretold = run(module, check=True, **options)
+        assert [each["action"] for each in foretold["actions"]] == [acts]
+        assert everything(engine) == before
+
+        done = run(module, **options)
+        assert (done["changed"], done["actions"], done["diff"]) == (True, foretold["actions"], foretold["diff"])
+        known = {name: value for name, value in foretold[module].items() if value is not None}
+        assert {name: done[module][name] for name in known} == known
+
+        again = run(module, **options)
+        assert (again["changed"], again["actions"]) == (False, [])
+        assert again["diff"] == {"before": {}, "after": {}}
+        assert again[module] == done[module]
+
+    gone = {key: created[key], "state": "absent"}
+    assert run(module, check=True, **gone)["changed"]
+    assert run(module, **gone)[module] is None
+    assert not run(module, **gone)["changed"]
+    assert everything(engine) == at_first
+
+
+def test_a_whole_configuration(run: Run, engine: Engine, tmp_path: Path) -> None:
+    config = serve(run, tmp_path)
+    again = run("target_config", **config)
+    assert (again["changed"], again["actions"]) == (False, [])
+    assert again["target_nodes"][0]["name"] == f"{NODE_BASE}:disk1"
+
+    config["bdevs"][0]["size"] = "12MiB"
+    changed = run("target_config", **config)
+    assert [(each["object"], each["why"]) for each in changed["actions"]] == [("bdev disk0", "size 8MiB → 12MiB")]
+    assert (tmp_path / "disk0.img").stat().st_size == 12 * MIB
+
+    pruned = run("target_config", bdevs=[{"name": "disk0"}], prune=True, force=True)
+    assert {each["action"] for each in pruned["actions"]} == {"delete"}
+    assert [len(each) for each in everything(engine)] == [1, 0, 0, 0]
+
+
+def test_a_served_configuration_survives_a_restart(launch: Launch, tmp_path: Path) -> None:
+    engine = launch(state=True)
+
+    def run_on_engine(module: str, /, **options: Any) -> Result:
+        return run_module(module, {"socket": str(engine.socket), **options})
+
+    config = serve(run_on_engine, tmp_path)
+    engine.restart()
+    assert run_on_engine("target_config", **config)["changed"] is False
+
+
+def test_sessions_are_named_and_kept_without_force(run: Run, tmp_path: Path) -> None:
+    config = serve(run, tmp_path)
+    with log_in(config) as initiator:
+        for module, options, hit in (
+            ("target_node", {"name": "disk1", "queue_depth": 32}, "drops"),
+            ("target_node", {"name": "disk1", "state": "absent"}, "drops"),
+            ("portal_group", {"tag": 1, "portals": [f"127.0.0.1:{free_port()}"]}, "closes the portal of"),
+        ):
+            refused = run(module, fails=True, **options)
+            assert f"{hit} 1 session: {NAME} (127.0.0.1). Nothing was changed." in refused["msg"]
+        assert [each["initiator_name"] for each in run("target_info")["connections"]] == [NAME]
+        assert is_logged_in(initiator)
+
+
+def test_force_drops_sessions_and_tells_whose(run: Run, tmp_path: Path) -> None:
+    config = serve(run, tmp_path)
+    with log_in(config) as initiator, ThreadPoolExecutor() as pool:
+        forced = pool.submit(run, "target_node", name="disk1", queue_depth=32, force=True)
+        initiator.socket.settimeout(DEADLINE)
+        assert initiator.receive().opcode == ASYNC  # asked to log out, RFC 7143 §11.9
+        initiator.close()
+        assert forced.result()["actions"][0]["sessions"] == [f"{NAME} (127.0.0.1)"]
+    with log_in(config) as again:
+        assert is_logged_in(again)
+
+
+def test_a_session_goes_on_while_its_portal_group_is_replaced(run: Run, tmp_path: Path) -> None:
+    config = serve(run, tmp_path)
+    with log_in(config) as initiator:
+        run("portal_group", tag=1, portals=[f"127.0.0.1:{free_port()}"], force=True)
+        assert is_logged_in(initiator)
+        run("portal_group", tag=1, portals=config["portal_groups"][0]["portals"], force=True)
+        with log_in(config) as again:
+            assert is_logged_in(again)
+
+
+def test_what_changes_live_keeps_sessions(run: Run, tmp_path: Path) -> None:
+    config = serve(run, tmp_path)
+    with log_in(config) as initiator:
+        run("target_node", name="disk1", luns=[{"id": 0, "bdev": "disk0"}, {"id": 1, "bdev": "Malloc0"}])
+        run("bdev", name="disk0", size="12MiB")
+        run("initiator_group", tag=2, initiators=["iqn.2020-01.test:other"])
+        assert is_logged_in(initiator)
+
+
+def test_wrong_options_are_all_named_and_nothing_is_sent(run: Run, engine: Engine) -> None:
+    failed = run(
+        "target_config",
+        fails=True,
+        bdevs=[{"name": "fine", "type": "malloc", "size": "1MiB"}],
+        portal_groups=[{"tag": 1, "portals": ["127.0.0.1:0"]}],
+        target_nodes=[
+            {"name": "n", "luns": [{"id": 0, "bdev": "disk7"}], "maps": [{"portal_group": 1, "initiator_group": 3}]}
+        ],
+    )
+    assert [problem.partition(": ")[0] for problem in failed["problems"]] == [
+        "portal_groups[0].portals[0]",
+        "target_nodes[0].luns[0].bdev",
+        "target_nodes[0].maps[0].initiator_group",
+    ]
+    assert "Known bdevs: fine." in failed["msg"]
+    assert everything(engine) == [[], [], [], []]
+
+
+def test_a_portal_the_host_lacks_leaves_the_old_group_serving(run: Run, engine: Engine, tmp_path: Path) -> None:
+    config = serve(run, tmp_path)
+    before = everything(engine)
+    failed = run("portal_group", fails=True, tag=1, portals=["192.0.2.77:3260"])
+    assert "192.0.2.77" in failed["msg"]
+    assert "Put back as before: portal group 1" in failed["msg"]
+    assert everything(engine) == before
+    with log_in(config) as initiator:
+        assert is_logged_in(initiator)
+
+
+def test_check_mode_on_a_bare_host_tells_what_would_be_made(tmp_path: Path) -> None:
+    options = {"socket": str(tmp_path / "no.sock"), "name": "Malloc0", "type": "malloc", "size": "1MiB"}
+    foretold = run_module("bdev", options, check=True)
+    assert [each["object"] for each in foretold["actions"]] == ["bdev Malloc0"]
+    assert "as if a new engine" in str(foretold["warnings"])
+    failed = run_module("bdev", options)
+    assert str(tmp_path / "no.sock") in failed["msg"]
+    assert "openlun.iscsi.engine" in failed["msg"]
+
+
+def test_info_tells_what_there_is(run: Run, tmp_path: Path) -> None:
+    config = serve(run, tmp_path)
+    info = run("target_info", check=True)
+    assert (info["changed"], info["engine"]["type"], info["engine"]["version"]) == (False, "builtin", "0.1.0")
+    assert info["options"]["node_base"] == NODE_BASE
+    kinds = ("bdevs", "portal_groups", "initiator_groups", "target_nodes")
+    assert not run("target_config", prune=True, **{kind: info[kind] for kind in kinds})["changed"]
+    assert info["portal_groups"] == [{**config["portal_groups"][0], "private": False}]
+
+
+def test_rpc_calls_any_method_and_check_mode_only_those_that_read(run: Run) -> None:
+    level = run("rpc", method="log_get_level")
+    assert (level["changed"], level["result"]) == (False, "NOTICE")
+    assert run("rpc", check=True, method="log_set_level", params={"level": "DEBUG"})["result"] is None
+    assert run("rpc", method="log_get_level")["result"] == "NOTICE"
+    assert run("rpc", method="log_set_level", params={"level": "DEBUG"})["changed"]
+    assert run("rpc", check=True, method="log_get_level")["result"] == "DEBUG"
+    assert "nothing_like_it" in run("rpc", fails=True, method="nothing_like_it")["msg"]
+
+
+PLAY = """
+- hosts: localhost
+  gather_facts: false
+  module_defaults:
+    group/openlun.iscsi.target:
+      socket: {socket}
+  tasks:
+    - openlun.iscsi.bdev:
+        name: Malloc0
+        type: malloc
+        size: 1MiB
+    - openlun.iscsi.target_info:
+      register: target
+    - ansible.builtin.assert:
+        that: target.bdevs | map(attribute='name') | list == (['Malloc0'] if not ansible_check_mode else [])
+"""
+
+
+def test_a_play_reaches_the_engine_through_its_action_group(engine: Engine, tmp_path: Path) -> None:
+    play = tmp_path / "play.yml"
+    play.write_text(PLAY.format(socket=engine.socket))
+    ansible = Path(sys.executable).with_name("ansible-playbook")
+    environment = {
+        **os.environ,
+        "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+        "ANSIBLE_HOME": str(tmp_path),
+        "ANSIBLE_NOCOLOR": "1",
+    }
+    for options, recap in ((["--check", "--diff"], "changed=1"), (["-vvv"], "changed=1"), ([], "changed=0")):
+        ended = subprocess.run(
+            [
+                ansible,
+                "-i",
+                "localhost,",
+                "-c",
+                "local",
+                "-e",
+                f"ansible_python_interpreter={sys.executable}",
+                *options,
+                play,
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert recap in ended.stdout
+        if "--diff" in options:
+            assert "1MiB" in ended.stdout
