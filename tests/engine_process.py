@@ -66,8 +66,8 @@ class RpcError(Exception):
         self.message = message
 
 
-def _die_with_the_tests() -> None:
-    """An interrupted run leaves no engine behind (prctl PR_SET_PDEATHSIG)."""
+def die_with_parent() -> None:
+    """For preexec_fn: an interrupted run leaves no server behind (prctl PR_SET_PDEATHSIG)."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
@@ -98,7 +98,7 @@ class Engine:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_the_tests,
+                preexec_fn=die_with_parent,
             )
         return self.process
 

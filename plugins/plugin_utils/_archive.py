@@ -35,7 +35,7 @@ _LICENCE: Final = """\
 """
 _MAIN: Final = f"""\
 {_LICENCE}
-from {PACKAGE}.__main__ import main
+from {PACKAGE}.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -42,7 +42,7 @@ def request(method: str, identity: Any = 1, **params: Any) -> bytes:
 
 def answers(connection: socket.socket, count: int) -> list[Any]:
     with connection.makefile("rb") as stream:
-        return [json.loads(stream.readline()) for _ in range(count)]
+        return [json.loads(stream.readline()) for _each in range(count)]
 
 
 def spdk_rpc(engine: Engine, *words: str | Path) -> str:
@@ -213,7 +213,7 @@ def test_strange_values_harm_nobody(engine: Engine) -> None:
 
 def test_clients_that_stall_or_die_harm_nobody(engine: Engine) -> None:
     with contextlib.ExitStack() as stack:
-        half, deaf = (stack.enter_context(connected(engine)) for _ in range(2))
+        half, deaf = (stack.enter_context(connected(engine)) for _each in range(2))
         half.sendall(b'{"method": "bdev_ma')
         deaf.settimeout(0.2)
         with contextlib.suppress(socket.timeout):
@@ -423,7 +423,7 @@ def test_a_change_that_cannot_be_saved_says_so_and_is_saved_later(launch: Launch
     engine.malloc("M0", 1)
     assert engine.process is not None
     before = (engine.state_dir / "config.json").read_bytes()
-    _, hard = resource.prlimit(engine.process.pid, resource.RLIMIT_FSIZE)
+    _soft, hard = resource.prlimit(engine.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(engine.process.pid, resource.RLIMIT_FSIZE, (100, hard))
     with pytest.raises(RpcError, match=r"config\.json: the change is live but not saved") as failure:
         engine.malloc("M1", 1)

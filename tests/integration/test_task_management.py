@@ -84,7 +84,7 @@ def test_what_is_not_supported_says_so(initiator: Initiator, function: int, answ
 
 
 def test_an_abort_does_not_touch_other_commands(initiator: Initiator) -> None:
-    first, _ = waiting_write(initiator, 300)
+    first, _r2t = waiting_write(initiator, 300)
     second, r2t = waiting_write(initiator, 301)
     manage(initiator, initiator.task_request(ABORT_TASK, ref_task_tag=first.itt))
     initiator.send(initiator.data_out(second.itt, r2t.ttt, 0, b"y" * BLOCK, data_sn=0, final=True))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.config import Entry, Section
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import Busy, EngineError, Invalid
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.persistence import StateFile, Store
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.persistence import StateFile, Store, Unrestored
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.method import RpcError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -173,7 +173,7 @@ def test_an_unchanged_configuration_is_not_written_again(file: CountingFile) -> 
 def test_somebody_who_gives_up_does_not_stop_the_save_of_others(file: CountingFile) -> None:
     async def change() -> None:
         store = opened(file, Disks("a"))
-        impatient, patient = (asyncio.ensure_future(store.commit()) for _ in range(2))
+        impatient, patient = (asyncio.ensure_future(store.commit()) for _each in range(2))
         await asyncio.sleep(0)
         impatient.cancel()
         await patient
@@ -351,6 +351,62 @@ def test_upkeep_saves_what_came_back(file: CountingFile) -> None:
         assert names_in(file.path) == ["-", "a"]
 
     asyncio.run(check())
+
+
+class Rooms(Disks):
+    """A host whose disks have labels, which are set by calls of their own."""
+
+    def identify(self, entry: Entry) -> tuple[Any, ...] | None:
+        params = entry.params or {}
+        if entry.method == "label":
+            return (*self.canonical("disk", params["name"]), "label", params["side"])
+        return super().identify(entry)
+
+
+def label(name: str, side: str) -> Entry:
+    return Entry("label", {"name": name, "side": side})
+
+
+def test_what_belongs_to_an_object_is_lost_and_forgotten_with_it() -> None:
+    async def check() -> None:
+        entries = [make("a"), label("a", "front"), label("a", "back"), make("b"), label("b", "front")]
+        store = opened(None, Rooms())
+        for place, entry in enumerate(entries):
+            store.not_restored("bdev", place, entry, "it is missing")
+        store.made("disk", "A", "label", "front")
+        assert [left.entry for left in store.unrestored] == [entries[0], *entries[2:]]
+        assert not store.forget("disk", "a", "label", "front")
+        assert store.forget("disk", "a")
+        assert [left.entry for left in store.unrestored] == entries[3:]
+
+    asyncio.run(check())
+
+
+def test_what_belongs_to_an_object_comes_back_after_it() -> None:
+    class Shelf(Rooms):
+        async def attempt(self, entry: Entry) -> None:
+            if entry.method != "label":
+                await super().attempt(entry)
+            elif (entry.params or {})["name"] not in self.names:
+                raise RpcError(-2, "no such disk")
+
+    async def check() -> None:
+        host = Shelf()
+        store = opened(None, host)
+        for place, entry in enumerate([make("a"), label("a", "front"), make("b"), label("b", "front")]):
+            store.not_restored("bdev", place, entry, "it is missing")
+        host.broken = {"b"}
+        assert await store.retry()
+        assert [left.entry for left in store.unrestored] == [make("b"), label("b", "front")]
+
+    asyncio.run(check())
+
+
+def test_secrets_of_what_was_not_restored_are_not_shown() -> None:
+    params = {"tag": 7, "secrets": [{"user": "alice", "secret": "hush", "muser": "bob", "msecret": "hush"}]}
+    shown = Unrestored("iscsi", Entry("create", params), 0, "it is there already").to_rpc()["params"]
+    assert shown == {"tag": 7, "secrets": [{"user": "alice", "secret": "********", "muser": "bob", "msecret": "*" * 8}]}
+    assert params["secrets"] != shown["secrets"]
 
 
 def test_what_is_made_again_or_removed_is_no_longer_lost() -> None:

@@ -106,7 +106,7 @@ def test_a_long_request_in_small_pieces_is_scanned_once() -> None:
     splitter = Splitter()
     splitter.feed(b'{"a":"')
     seen = 0
-    for _ in range(2000):
+    for _each in range(2000):
         splitter.feed(b"abc\\n")
         assert splitter._scanned >= seen
         seen = splitter._scanned

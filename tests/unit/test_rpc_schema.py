@@ -103,5 +103,5 @@ def test_any_value_either_decodes_or_is_a_mismatch(value: Any) -> None:
         decoded = schema.decode_object(TABLE, value)
     except schema.Mismatch:
         return
-    assert type(decoded["tag"]) is int
-    assert type(decoded["private"]) is bool
+    assert isinstance(decoded["tag"], int)
+    assert isinstance(decoded["private"], bool)

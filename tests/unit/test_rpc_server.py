@@ -111,7 +111,7 @@ def send(writer: asyncio.StreamWriter, *values: Any) -> None:
 
 
 async def ids(reader: asyncio.StreamReader, count: int) -> list[Any]:
-    return [json.loads(await reader.readline())["id"] for _ in range(count)]
+    return [json.loads(await reader.readline())["id"] for _each in range(count)]
 
 
 def test_what_one_wakeup_delivers_is_saved_once_before_it_is_answered(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_nothing_waits_for_a_detached_one(tmp_path: Path, batch: bool) -> None:
 
 def test_a_client_that_leaves_takes_its_detached_calls_along(tmp_path: Path) -> None:
     async def story(session: Session) -> None:
-        _, writer = await session.open()
+        _reader, writer = await session.open()
         send(writer, call("apart", "a"))
         while "a begins" not in session.owner.diary:
             await asyncio.sleep(0)
@@ -213,7 +213,7 @@ def test_what_cannot_be_saved_is_told_to_those_who_changed_something(tmp_path: P
         session.owner.failure = EngineError("the change is live but not saved")
         send(writer, call("change", "a"), call("look", "b"))
         send(writer, {"method": "change", "params": {"text": "c"}}, call("nope", "d"))
-        answers = [json.loads(await reader.readline()) for _ in range(4)]
+        answers = [json.loads(await reader.readline()) for _each in range(4)]
         assert [each["id"] for each in answers] == ["a", "b", None, "d"]
         assert answers[0]["error"] == {
             "code": -5,
@@ -249,7 +249,7 @@ def test_answers_that_nobody_reads_stop_the_reading_of_requests(tmp_path: Path) 
         reader, writer = await session.open()
         send(writer, *(call("big", str(number)) for number in range(40)))
         send(writer, call("look", "last"))
-        _, other = await session.open()
+        _reader, other = await session.open()
         send(other, call("change", "other"))
         while "other" not in session.owner.diary:
             await asyncio.sleep(0)

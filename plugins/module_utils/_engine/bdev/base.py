@@ -15,7 +15,7 @@ from ..errors import Exists, Invalid, NoDevice
 from ..facts import MAX_BDEV_NAME_BYTES
 
 Buffer = Union[bytes, bytearray, memoryview]
-Submit = Callable[..., "asyncio.Future[Any]"]
+Submit = Callable[..., asyncio.Future[Any]]
 """Runs a blocking function off the event loop: ``submit(function, *arguments)`` gives a future of its result."""
 
 

@@ -37,6 +37,7 @@ _DIRECT: Final = 16384  # data segments from this size on are received into plac
 _LARGEST_SEGMENT: Final = RECEIVE_LIMIT
 _MAX_VECTOR: Final = 1024  # IOV_MAX
 _OUTPUT_LIMIT: Final = 8 * 1024 * 1024
+_SPARE_BUFFERS: Final = 32
 _LOGIN_SECONDS: Final = 30
 _NOTHING: Final = memoryview(b"")
 
@@ -48,11 +49,23 @@ class ProtocolError(Exception):
 
 
 class SharedBuffer:
-    """The receive buffer of all connections of one event loop."""
+    """The receive buffer of all connections of one event loop, and used buffers for the data of WRITEs."""
 
     def __init__(self) -> None:
         self.memory = bytearray(SHARED_BUFFER)
         self.view = memoryview(self.memory)
+        self._spare: list[bytearray] = []
+
+    def take(self, size: int) -> bytearray:
+        """A buffer of at least ``size`` bytes with any content; a used one saves clearing it."""
+        if not _DIRECT <= size <= RECEIVE_LIMIT:
+            return bytearray(size)
+        return self._spare.pop() if self._spare else bytearray(RECEIVE_LIMIT)
+
+    def give_back(self, buffer: bytearray) -> None:
+        """Nobody uses ``buffer`` any more."""
+        if len(buffer) == RECEIVE_LIMIT and len(self._spare) < _SPARE_BUFFERS:
+            self._spare.append(buffer)
 
 
 class Connection:
@@ -63,7 +76,7 @@ class Connection:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._socket = sock
-        self._shared = shared
+        self.buffers = shared
         self._loop = asyncio.get_running_loop()
         self.target = target
         self.portal = portal
@@ -98,7 +111,8 @@ class Connection:
         self._sink_data = _NOTHING
         self._out: list[Buffer] = []
         self._out_bytes = 0
-        self._loans: set[Bdev] = set()
+        self.loans: set[Bdev] = set()
+        """Devices whose memory is shown by views in the queue."""
         self._awake = False
         self._flush_scheduled = False
         self._blocked = False
@@ -135,7 +149,7 @@ class Connection:
 
     def _receive(self) -> int:
         """Receive what is there; gives the number of bytes in the shared buffer that are to be handled."""
-        view = self._shared.view
+        view = self.buffers.view
         try:
             if self._sink is not None:
                 return self._receive_into_sink(self._sink, view)
@@ -170,7 +184,7 @@ class Connection:
 
     def _handle(self, end: int) -> None:
         """Handle every complete PDU in the first ``end`` bytes of the shared buffer, and keep the rest."""
-        view = self._shared.view
+        view = self.buffers.view
         lengths = pdu.LENGTHS.unpack_from
         at = 0
         while end - at >= 48:
@@ -273,7 +287,7 @@ class Connection:
 
     def is_shared(self, data: memoryview) -> bool:
         """``data`` lies in the shared receive buffer, so it is gone with the next wake-up."""
-        return data.obj is self._shared.memory
+        return data.obj is self.buffers.memory
 
     def has_task(self, itt: int) -> bool:
         """Is a command of this initiator task tag unfinished?"""
@@ -287,6 +301,10 @@ class Connection:
     def finish(self, task: transfer.IscsiTask) -> None:
         """Answer a command that is done."""
         task.finished = True
+        if task.buffer is not None:
+            task.data_out = b""
+            self.buffers.give_back(task.buffer)
+            task.buffer = None
         if self.running:
             self.running.pop(task.itt, None)
         if task.aborted:
@@ -345,15 +363,14 @@ class Connection:
 
     def borrow(self, bdev: Bdev) -> None:
         """READ data about to be queued is a view of ``bdev``'s memory."""
-        if bdev not in self._loans:
-            self._loans.add(bdev)
-            bdev.lend(self)
+        self.loans.add(bdev)
+        bdev.lend(self)
 
     def own_borrowed(self) -> None:
         """The memory behind queued views is about to change: send what the socket takes, and copy the rest."""
         self._send_queued()
         self._out = [bytes(part) if isinstance(part, memoryview) else part for part in self._out]
-        self._loans.clear()
+        self.loans.clear()
 
     def _flush_later(self) -> None:
         self._flush_scheduled = False
@@ -372,10 +389,10 @@ class Connection:
                 self._paused = True
                 self._loop.remove_reader(self._socket)
             return
-        if self._loans:
-            for bdev in self._loans:
+        if self.loans:
+            for bdev in self.loans:
                 bdev.return_loan(self)
-            self._loans.clear()
+            self.loans.clear()
         if self._blocked:
             self._blocked = False
             self._loop.remove_writer(self._socket)
@@ -449,9 +466,9 @@ class Connection:
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
-        for bdev in self._loans:
+        for bdev in self.loans:
             bdev.return_loan(self)
-        self._loans.clear()
+        self.loans.clear()
         self._out.clear()
         self.incoming.clear()
         self.waiting_writes.clear()

@@ -19,6 +19,7 @@ SOLICITED_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of WRITE data a connection may have been asked for at a time; further WRITEs wait for their first R2T."""
 
 _PACK_DATA_IN: Final = pdu.DATA_IN_PDU.pack
+_PACK_SCSI_RESPONSE: Final = pdu.SCSI_RESPONSE_PDU.pack
 _LAST_WITH_STATUS: Final = pdu.FINAL | pdu.STATUS
 
 
@@ -27,6 +28,8 @@ class IscsiTask(Task):
 
     wanted: int = 0
     """Data-Out bytes the command itself asks for."""
+    buffer: bytearray | None = None
+    """Where the data was received, to be used again."""
     finished: bool = False
     aborted: bool = False
 
@@ -43,6 +46,8 @@ class IscsiTask(Task):
         # Task.__init__() written out, as this runs for every command.
         self.nexus = nexus
         self.lun = lun
+        if lun is not None:
+            self.unit = lun
         self.cdb = cdb
         self.itt = itt
         self.lun_field = lun_field
@@ -90,9 +95,8 @@ class Incoming:
 
 def receive_command(connection: Connection, task: IscsiTask, data: memoryview, final: bool) -> None:
     """A command with Data-Out: run it when its data is complete, else fetch what is missing."""
-    parameters = connection.parameters
-    task.wanted = prepare(task)
-    need = min(task.wanted, task.expected)
+    task.wanted = wanted = prepare(task)
+    need = wanted if wanted < task.expected else task.expected
     have = len(data)
     if have and not connection.takes_immediate_data:
         connection.reject(pdu.REJECT_PROTOCOL_ERROR, "immediate data though ImmediateData=No")
@@ -101,15 +105,21 @@ def receive_command(connection: Connection, task: IscsiTask, data: memoryview, f
         if task.status != GOOD:
             connection.finish(task)
             return
-        task.data_out = data[:need]
+        task.data_out = data if have == need else data[:need]
         task.borrowed = connection.is_shared(data)
+        if not task.borrowed and isinstance(data.obj, bytearray):
+            task.buffer = data.obj
         connection.run(task)
         return
+    parameters = connection.parameters
     if not final and parameters.flag("InitialR2T"):
         connection.reject(pdu.REJECT_PROTOCOL_ERROR, "unsolicited data announced though InitialR2T=Yes")
         return
     adopted = data.obj if have and not connection.is_shared(data) else None
-    buffer = adopted if isinstance(adopted, bytearray) and len(adopted) >= need else bytearray(max(need, have))
+    buffer = adopted if isinstance(adopted, bytearray) and len(adopted) >= need else None
+    if buffer is None:
+        buffer = connection.buffers.take(max(need, have))
+    task.buffer = buffer
     incoming = Incoming(task, need, buffer)
     if have and buffer is not adopted:
         incoming.view[:have] = data
@@ -127,7 +137,7 @@ def destination(connection: Connection, view: memoryview, at: int, length: int) 
     opcode = view[at] & pdu.OPCODE_MASK
     if opcode == pdu.SCSI_COMMAND:
         expected = pdu.SCSI_COMMAND_PDU.unpack_from(view, at)[3]
-        return memoryview(bytearray(max(length, min(expected, connection.largest_write))))[:length]
+        return memoryview(connection.buffers.take(max(length, min(expected, connection.largest_write))))[:length]
     if opcode == pdu.DATA_OUT:
         _flags, _lun, itt, _ttt, _exp, _sn, offset = pdu.DATA_OUT_PDU.unpack_from(view, at)
         incoming = connection.incoming.get(itt)
@@ -222,16 +232,30 @@ def _fail(connection: Connection, incoming: Incoming) -> None:
 
 def send_status(connection: Connection, task: IscsiTask) -> None:
     """A SCSI Response PDU, with sense data and residual."""
-    session = connection.open_session
+    session = connection.session
+    if session is None:
+        raise AssertionError("commands are answered in full feature phase only")
     moved = task.wanted if task.status == GOOD else 0
-    flags, residual = _residual(task.expected, moved)
+    flags, residual = _residual(task.expected, moved) if moved != task.expected else (0, 0)
     sense = len(task.sense).to_bytes(2, "big") + task.sense if task.sense else b""
+    limit = session.limit
     if not task.immediate:
-        session.release()
+        session.limit = limit = (limit + 1) & 0xFFFFFFFF
     connection.send(
-        pdu.SCSI_RESPONSE_PDU.pack(
-            *(pdu.SCSI_RESPONSE, pdu.FINAL | flags, 0, task.status, len(sense), task.itt, 0),
-            *(connection.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn, 0, 0, residual),
+        _PACK_SCSI_RESPONSE(
+            pdu.SCSI_RESPONSE,
+            pdu.FINAL | flags,
+            0,
+            task.status,
+            len(sense),
+            task.itt,
+            0,
+            connection.next_stat_sn(),
+            session.exp_cmd_sn,
+            (limit - 1) & 0xFFFFFFFF,
+            0,
+            0,
+            residual,
         ),
         sense,
     )
@@ -253,8 +277,9 @@ def send_data_in(connection: Connection, task: IscsiTask) -> None:
     if length > expected:
         length = expected
         data = memoryview(data)[:length]
-    if task.lun is not None and task.lun.bdev.lends_memory:
-        connection.borrow(task.lun.bdev)
+    lun = task.lun
+    if lun is not None and lun.bdev.lends_memory and lun.bdev not in connection.loans:
+        connection.borrow(lun.bdev)
     if not task.immediate:
         session.limit = (session.limit + 1) & 0xFFFFFFFF
     exp_cmd_sn, max_cmd_sn, itt = session.exp_cmd_sn, (session.limit - 1) & 0xFFFFFFFF, task.itt

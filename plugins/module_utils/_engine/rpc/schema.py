@@ -52,7 +52,7 @@ def integer(low: int, high: int) -> Decoder:
     def decode(value: Any, where: str) -> int:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if type(value) is not int:
+        if not isinstance(value, int) or isinstance(value, bool):
             raise Mismatch(f"{where}: a whole number is wanted, not {_kind(value)}")
         if not low <= value <= high:
             raise Mismatch(f"{where}: {value} is not between {low} and {high}")
@@ -65,7 +65,7 @@ def string(max_bytes: int = MAX_STRING_BYTES, least: int = 0) -> Decoder:
     """Text of ``least`` to ``max_bytes`` bytes of UTF-8 without NUL."""
 
     def decode(value: Any, where: str) -> str:
-        if type(value) is not str:
+        if not isinstance(value, str):
             raise Mismatch(f"{where}: a string is wanted, not {_kind(value)}")
         if "\0" in value:
             raise Mismatch(f"{where}: a string must not contain NUL")
@@ -93,7 +93,7 @@ def choice(*values: str) -> Decoder:
 
 
 def boolean(value: Any, where: str) -> bool:
-    if type(value) is not bool:
+    if not isinstance(value, bool):
         raise Mismatch(f"{where}: true or false is wanted, not {_kind(value)}")
     return value
 
@@ -102,7 +102,7 @@ def array(item: Decoder, limit: int, least: int = 0) -> Decoder:
     """A list of ``least`` to ``limit`` items."""
 
     def decode(value: Any, where: str) -> list[Any]:
-        if type(value) is not list:
+        if not isinstance(value, list):
             raise Mismatch(f"{where}: an array is wanted, not {_kind(value)}")
         if not least <= len(value) <= limit:
             raise Mismatch(f"{where}: {len(value)} items; {least} to {limit} are possible")

@@ -133,18 +133,15 @@ class Task:
     data_in: Buffer | None = None
     status: int = GOOD
     sense: bytes = b""
+    unit: LogicalUnit
+    """``lun``, for handlers of commands that are only dispatched when there is one."""
 
     def __init__(self, nexus: Nexus, lun: LogicalUnit | None, cdb: bytes) -> None:
         self.nexus = nexus
         self.lun = lun
+        if lun is not None:
+            self.unit = lun
         self.cdb = cdb
-
-    @property
-    def unit(self) -> LogicalUnit:
-        """The logical unit, for handlers of commands that are only dispatched when there is one."""
-        if self.lun is None:
-            raise AssertionError("dispatched without a logical unit")
-        return self.lun
 
     def own_data_out(self) -> Buffer:
         """The data that came with the command, safe to keep."""

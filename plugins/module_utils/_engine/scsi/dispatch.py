@@ -101,10 +101,11 @@ def find(cdb: bytes) -> Command:
 def prepare(task: Task) -> int:
     """The bytes of Data-Out that the command wants; 0 when it wants none or has failed (see ``task.status``)."""
     try:
-        command = find(task.cdb)
+        command = _BY_OPCODE[task.cdb[0]] or find(task.cdb)
         if command.prepare is None:
             return 0
-        _check_unit(task)
+        if task.lun is None or task.nexus.attentions:
+            _check_unit(task)
         return command.prepare(task)
     except ScsiError as error:
         task.fail(error)

@@ -40,26 +40,26 @@ _RANGE: Final[dict[int, Callable[[bytes], tuple[Any, ...]]]] = {
 _LENGTH_BYTE: Final = {0: 4, 1: 7, 2: 7, 4: 10, 5: 6}
 
 
-def _extent(task: Task) -> tuple[int, int]:
+def _extent(task: Task, bdev: Bdev) -> tuple[int, int]:
     """The checked range of a READ or WRITE: offset and length in bytes. Raises LbaOutOfRange or InvalidFieldInCdb."""
     cdb = task.cdb
     group = cdb[0] >> 5
     lba, blocks = _RANGE[group](cdb)
-    bdev = task.unit.bdev
     if group and cdb[1] & 0xE0:
         raise InvalidFieldInCdb(byte=1, bit=7)  # RDPROTECT, WRPROTECT: there is no protection information
-    if lba + blocks > bdev.num_blocks or lba >= bdev.num_blocks:
+    capacity, block_size = bdev.num_blocks, bdev.block_size
+    if lba + blocks > capacity or lba >= capacity:
         raise LbaOutOfRange(information=lba)
-    length = blocks * bdev.block_size
+    length = blocks * block_size
     if length > MAX_TRANSFER_BYTES:
         raise InvalidFieldInCdb(byte=_LENGTH_BYTE[group])
-    return lba * bdev.block_size, length
+    return lba * block_size, length
 
 
 def read(task: Task) -> Buffer | Awaitable[Buffer] | None:
     """READ(6), (10), (12), (16)."""
-    offset, length = _extent(task)
     bdev = task.unit.bdev
+    offset, length = _extent(task, bdev)
     stats = bdev.stats
     stats.read_ops += 1
     stats.bytes_read += length
@@ -68,9 +68,10 @@ def read(task: Task) -> Buffer | Awaitable[Buffer] | None:
 
 def prepare_write(task: Task) -> int:
     """Check a WRITE before its data is fetched; gives the bytes it wants."""
-    if task.unit.readonly:
+    bdev = task.unit.bdev
+    if bdev.readonly:
         raise WriteProtected()
-    task.offset, length = _extent(task)
+    task.offset, length = _extent(task, bdev)
     return length
 
 
@@ -78,16 +79,19 @@ def write(task: Task) -> Awaitable[None] | None:
     """WRITE(6), (10), (12), (16). Writes what arrived: less than asked for when the initiator announced less."""
     bdev = task.unit.bdev
     data = task.data_out if bdev.consumes_inline else task.own_data_out()
-    partial_block = len(data) % bdev.block_size
+    length = len(data)
+    partial_block = length % bdev.block_size
     if partial_block:
-        data = memoryview(data)[:-partial_block]
-    if not data:
+        length -= partial_block
+        data = memoryview(data)[:length]
+    if not length:
         return None
     stats = bdev.stats
     stats.write_ops += 1
-    stats.bytes_written += len(data)
+    stats.bytes_written += length
     pending = bdev.write(task.offset, data)
-    if task.cdb[0] >> 5 and task.cdb[1] & _FUA:
+    cdb = task.cdb
+    if cdb[1] & _FUA and cdb[0] >> 5:
         return _write_through(bdev, pending)
     return pending
 
