@@ -19,17 +19,18 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
     echo "$python is missing or older than Python 3.11, which ansible-core here needs. Install one and name it: PYTHON=/path/to/python3 make ..." >&2
     exit 1
 fi
-digest=$( { "$python" --version; pwd; cat tests/requirements-run.txt tests/constraints.txt; [ "$kind" = run ] || cat tests/requirements.txt; } | sha256sum | cut -c1-16)
-stamp=build/venv/.$kind-$digest
-if [ -e "$stamp" ]; then
-    exit 0
-fi
-
-scripts/apt.sh python3-venv
-if ! [ -x build/venv/bin/python ] || ! build/venv/bin/python -c '' 2>/dev/null || ! compgen -G 'build/venv/.*-*' >/dev/null; then
+place="$("$python" --version) $PWD"
+if [ "$(cat build/venv/.place 2>/dev/null)" != "$place" ]; then
+    scripts/apt.sh python3-venv
     rm -rf build/venv
     mkdir -p build
     "$python" -m venv build/venv
+    echo "$place" >build/venv/.place
+fi
+digest=$(cat tests/requirements-run.txt tests/constraints.txt "$requirements" | sha256sum | cut -c1-16)
+stamp=build/venv/.$kind-$digest
+if [ -e "$stamp" ]; then
+    exit 0
 fi
 rm -f "build/venv/.$kind-"*
 echo "Installing $requirements into build/venv (once; its output goes to build/venv.log)" >&2

@@ -1,0 +1,31 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the engine is to run: the options of the module that its command line is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .layout import Layout
+
+
+class Settings(NamedTuple):
+    """``cpumask`` and ``log_level`` are None for the engine's own defaults; ``groups`` are supplementary."""
+
+    layout: Layout
+    python: str
+    cpumask: str | None = None
+    log_level: str | None = None
+    groups: tuple[str, ...] = ()
+
+    def command(self) -> list[str]:
+        """The argument vector. Isolated (-I): neither PYTHON* variables nor the working directory change what runs."""
+        paths = self.layout
+        command = [self.python, "-I", paths.archive, "serve", "-r", paths.socket, "--state-dir", paths.state_dir]
+        if self.cpumask is not None:
+            command += ["-m", self.cpumask]
+        if self.log_level is not None:
+            command += ["--log-level", self.log_level]
+        return command

@@ -1,0 +1,103 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The probe against the engine, judged by what the engine and its files say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.errors import InitiatorError
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.probe import Address, Request, probe
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.scsi import Capacity, LogicalUnit
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.session import Session
+from engine_process import Engine, Launch, Target, free_port
+
+NAME = "iqn.2026-01.io.github.openlun:probe"
+
+
+def request(port: int, target: str | None = None, *, write_test: bool = False) -> Request:
+    return Request(Address("127.0.0.1", port), NAME, target, write_test)
+
+
+def test_it_finds_every_target_and_lun(engine: Engine, tmp_path: Path) -> None:
+    engine.initiator_group()
+    port = engine.portal_group()
+    engine.node("a", engine.malloc("M0", 8))
+    engine.aio("file", tmp_path / "file.img", size=1 << 20, block_size=4096)
+    engine.node("b", engine.malloc("M1", 16), "file")
+    found = probe(request(port))
+    sizes = {
+        target["name"]: [(lun["lun"], lun["size"], lun["block_size"]) for lun in target["luns"]] for target in found
+    }
+    assert sizes == {
+        "iqn.2016-06.io.spdk:a": [(0, 8 << 20, 512)],
+        "iqn.2016-06.io.spdk:b": [(0, 16 << 20, 512), (1, 1 << 20, 4096)],
+    }
+    assert {portal for target in found for portal in target["portals"]} == {f"127.0.0.1:{port},1"}
+
+
+def test_a_read_only_look_writes_nothing_and_a_write_test_restores(engine: Engine, tmp_path: Path) -> None:
+    engine.initiator_group()
+    port = engine.portal_group()
+    path = tmp_path / "disk.img"
+    content = bytes(range(256)) * 4096
+    path.write_bytes(content)
+    name = engine.node("a", engine.aio("file", path, block_size=512))
+    assert not probe(request(port))[0]["luns"][0]["verified"]
+    assert engine.rpc("bdev_get_iostat")["bdevs"][0]["num_write_ops"] == 0
+    assert probe(request(port, name, write_test=True))[0]["luns"][0]["verified"]
+    assert engine.rpc("bdev_get_iostat")["bdevs"][0]["bytes_written"] == 2 * 65536
+    assert path.read_bytes() == content
+
+
+def test_what_it_writes_is_what_the_file_holds(engine: Engine, tmp_path: Path) -> None:
+    engine.initiator_group()
+    port = engine.portal_group()
+    path = tmp_path / "disk.img"
+    name = engine.node("a", engine.aio("file", path, size=1 << 20))
+    data = bytes(range(256)) * 1024  # more than one burst and one command
+    with Session("127.0.0.1", port, NAME, name, 10) as session:
+        unit = LogicalUnit(session, bytes(8))
+        unit.settle()
+        assert unit.capacity() == Capacity(2048, 512)
+        unit.write(3, data, 512)
+        assert unit.read(3, len(data) // 512, 512) == data
+    assert path.read_bytes()[3 * 512 :][: len(data)] == data
+
+
+def test_a_write_protected_disk_is_left_out(engine: Engine, tmp_path: Path) -> None:
+    engine.initiator_group()
+    port = engine.portal_group()
+    path = tmp_path / "disk.img"
+    path.write_bytes(bytes(1 << 20))
+    engine.node("a", engine.aio("file", path, readonly=True))
+    assert not probe(request(port, write_test=True))[0]["luns"][0]["verified"]
+
+
+def test_a_target_that_is_not_offered_is_named_with_those_that_are(target: Target) -> None:
+    with pytest.raises(InitiatorError, match=rf"target iqn\.x: .* It offers: {target.name}\."):
+        probe(request(target.port, "iqn.x"))
+
+
+def test_an_initiator_that_may_not_come_in_is_told(target: Target) -> None:
+    with pytest.raises(InitiatorError, match="does not exist there"):
+        Session("127.0.0.1", target.port, NAME, "iqn.2016-06.io.spdk:nobody", 10)
+
+
+def test_a_portal_where_nobody_listens_is_named() -> None:
+    port = free_port()
+    with pytest.raises(InitiatorError, match=rf"portal 127\.0\.0\.1:{port}: cannot connect \(Connection refused\)"):
+        probe(request(port))
+
+
+def test_discovery_answers_of_more_than_one_pdu_are_put_together(launch: Launch) -> None:
+    engine = launch()
+    engine.initiator_group()
+    port = engine.portal_group()
+    bdev = engine.malloc("M0", 8)
+    names = [engine.node(f"{number:03}{'x' * 180}", bdev) for number in range(60)]
+    with Session("127.0.0.1", port, NAME, None, 10) as session:
+        answer = session.text({"SendTargets": "All"})
+    assert [value for key, value in answer if key == "TargetName"] == names

@@ -1,0 +1,35 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role's argument specification says what its defaults are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROLE = Path(__file__).resolve().parents[2] / "roles" / "iscsi_target"
+DEFAULTS: dict[str, Any] = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
+OPTIONS: dict[str, dict[str, Any]] = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"][
+    "main"
+]["options"]
+
+
+def test_defaults_and_specification_are_the_same() -> None:
+    assert {name: option["default"] for name, option in OPTIONS.items()} == DEFAULTS
+
+
+def test_every_variable_carries_the_prefix_of_the_role() -> None:
+    assert [name for name in DEFAULTS if not name.startswith("iscsi_target_")] == []
+
+
+def test_every_variable_is_used() -> None:
+    tasks = "".join(path.read_text() for path in (ROLE / "tasks").glob("*.yml"))
+    assert [name for name in DEFAULTS if name not in tasks] == []
+
+
+def test_the_readme_has_every_variable() -> None:
+    readme = (ROLE / "README.md").read_text()
+    assert [name for name in DEFAULTS if f"| `{name}` |" not in readme] == []
