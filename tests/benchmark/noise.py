@@ -1,0 +1,59 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How much of the machine somebody else used during a measurement, from /proc."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def _busy(cores: set[int]) -> float:
+    """Seconds that these cores have worked since boot, or were lent to other virtual machines."""
+    total = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cores:
+            user, nice, system, _idle, _iowait, irq, softirq, steal, *_guests = map(int, fields)
+            total += user + nice + system + irq + softirq + steal
+    return total / TICKS
+
+
+def _process(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _own() -> float:
+    """Seconds that this process and its finished clients have used."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+class Noise:
+    """``with Noise(cores, pids) as noise``; then ``noise.share`` is the part of a core that others used meanwhile.
+
+    The servers' network work is done in interrupt context, so a small share is their own.
+    """
+
+    def __init__(self, cores: set[int], pids: list[int]) -> None:
+        self.cores = cores
+        self.pids = pids
+        self.share = 0.0
+
+    def _foreign(self) -> float:
+        return _busy(self.cores) - _own() - sum(map(_process, self.pids))
+
+    def __enter__(self) -> Noise:
+        self.began = time.monotonic()
+        self.before = self._foreign()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.share = max(0.0, self._foreign() - self.before) / (time.monotonic() - self.began)
