@@ -22,6 +22,7 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.method i
     RpcError,
     State,
     Subject,
+    worded,
 )
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.schema import optional, required, string
 
@@ -250,3 +251,64 @@ def test_what_is_made_is_told_to_the_memory(owner: dict[str, Any]) -> None:
     dispatcher.state = State.RUNTIME
     ask(dispatcher, {"id": 1, "method": "make", "params": {"text": "new"}})
     assert memory.seen == [("thing", "new")]
+
+
+def test_a_part_is_told_to_the_memory_with_the_object_it_belongs_to(owner: dict[str, Any]) -> None:
+    class Parts(Memory):
+        def __init__(self) -> None:
+            self.seen: list[Any] = []
+
+        def made(self, kind: str, key: Any, *part: Any) -> None:
+            self.seen.append(("made", kind, key, *part))
+
+        def forget(self, kind: str, key: Any, *part: Any) -> bool:
+            self.seen.append(("forget", kind, key, *part))
+            return False
+
+    def paint(owner: dict[str, Any], text: str, side: str | None) -> None:
+        owner[text] = side
+
+    label = Subject("thing", "text", part="label", which="side")
+    fields = {**TEXT, "side": optional(string())}
+    memory = Parts()
+    dispatcher = Dispatcher(
+        owner,
+        [
+            *METHODS,
+            Method("label", paint, fields, subject=label),
+            Method("unlabel", paint, fields, subject=label._replace(removes=True)),
+        ],
+        memory,
+    )
+    dispatcher.state = State.RUNTIME
+    for method, params in (
+        ("label", {"text": "box", "side": "front"}),
+        ("unlabel", {"text": "box", "side": "front"}),
+        ("label", {"text": "box"}),
+        ("unmake", {"text": "box"}),
+    ):
+        ask(dispatcher, {"id": 1, "method": method, "params": params})
+    assert memory.seen == [
+        ("made", "thing", "box", "label", "front"),
+        ("forget", "thing", "box", "label", "front"),
+        ("made", "thing", "box", "label", None),
+        ("forget", "thing", "box"),
+    ]
+
+
+def test_a_configuration_supersedes_nothing_of_what_is_remembered(owner: dict[str, Any]) -> None:
+    memory = Things()
+    dispatcher = Dispatcher(owner, METHODS, memory)
+    assert asyncio.run(dispatcher.call("make", {"text": "new"}, State.RUNTIME)) == "new"
+    assert memory.seen == []
+
+
+def test_an_error_may_have_words_of_its_own(owner: dict[str, Any]) -> None:
+    def refuse(_owner: dict[str, Any], text: str) -> None:
+        with worded(f"Could not paint {text}, {{reason}}"):
+            raise Exists("thing x has a colour already")
+
+    dispatcher = Dispatcher(owner, [Method("paint", refuse, TEXT)])
+    dispatcher.state = State.RUNTIME
+    answer = ask(dispatcher, {"id": 1, "method": "paint", "params": {"text": "{x}"}})
+    assert error_of(answer)[1:] == (-32602, "Could not paint {x}, File exists: thing x has a colour already")

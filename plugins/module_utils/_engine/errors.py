@@ -17,6 +17,8 @@ class EngineError(Exception):
     """
 
     errno: int = errno.EIO
+    words: str = ""
+    """SPDK's own words for this failure, where they say more than its general ones (rpc.method.worded)."""
 
     @classmethod
     def from_os(cls, error: OSError, what: str) -> EngineError:

@@ -32,8 +32,31 @@ MAX_INITIATORS_PER_GROUP: Final = 256
 MAX_NETMASKS_PER_GROUP: Final = 256
 MAX_MAPS_PER_NODE: Final = 256
 
+MAX_SECRETS_PER_CALL: Final = 64
+"""Secrets that one iscsi_create_auth_group takes; an auth group may have more."""
+MAX_SECRET_BYTES: Final = 255
+"""User names and secrets of CHAP."""
+
 MAX_QUEUE_DEPTH: Final = 256
 DEFAULT_QUEUE_DEPTH: Final = 64
 
 BLOCK_SIZES: Final = (512, 4096)
 DEFAULT_BLOCK_SIZE: Final = 512
+
+TARGET_OPTION_RANGES: Final = {
+    "max_sessions": (1, 65535),
+    "max_connections_per_session": (1, 65535),
+    "max_queue_depth": (1, MAX_QUEUE_DEPTH),
+    "default_time2wait": (0, 3600),
+    "default_time2retain": (0, 3600),
+    "first_burst_length": (512, 1048576),
+    "error_recovery_level": (0, 2),
+    "nop_timeout": (0, 2**31 - 1),
+    "nop_in_interval": (0, 60),
+    "max_large_datain_per_connection": (1, 2**32 - 1),
+    "max_r2t_per_connection": (1, 2**32 - 1),
+    "pdu_pool_size": (1, 2**32 - 1),
+    "immediate_data_pool_size": (1, 2**32 - 1),
+    "data_out_pool_size": (1, 2**32 - 1),
+}
+"""The numbers among the options of iscsi_set_options: smallest and largest. Lengths in bytes, times in seconds."""

@@ -32,6 +32,9 @@ RETRY_SECONDS: Final = 10.0
 
 Identity = tuple[Any, ...]
 
+_SECRETS: Final = frozenset({"secret", "msecret"})
+_MASK: Final = "********"
+
 
 class StateFile:
     """``config.json`` in the state directory, which one engine owns at a time."""
@@ -111,7 +114,14 @@ class Unrestored:
         self.error = error
 
     def to_rpc(self) -> dict[str, Any]:
-        return {"method": self.entry.method, "params": self.entry.params or {}, "error": self.error}
+        """As engine_get_info shows it, without secrets: unlike a configuration this is there to be looked at."""
+        return {"method": self.entry.method, "params": _masked(self.entry.params or {}), "error": self.error}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _MASK if key in _SECRETS else _masked(each) for key, each in value.items()}
+    return [_masked(each) for each in value] if isinstance(value, list) else value
 
 
 class Host(Protocol):
@@ -120,8 +130,8 @@ class Host(Protocol):
     def configuration(self) -> list[Section]:
         """The calls that make the live state again."""
 
-    def identify(self, entry: Entry) -> tuple[str, Any] | None:
-        """Kind and canonical key of the object that a call makes, if it makes one."""
+    def identify(self, entry: Entry) -> Identity | None:
+        """Kind and canonical key of the object that a call makes, if it makes one; for a part of one, that too."""
 
     def canonical(self, kind: str, key: Any) -> tuple[str, Any]:
         """The one form of a key that may be written in several."""
@@ -228,14 +238,17 @@ class Store(Memory):
         self.unrestored.append(Unrestored(subsystem, entry, place, error))
         self._keep_up()
 
-    def made(self, kind: str, key: Any) -> None:
-        self.forget(kind, key)
+    def made(self, kind: str, key: Any, *part: Any) -> None:
+        self.forget(kind, key, *part)
 
-    def forget(self, kind: str, key: Any) -> bool:
-        found = self._find(kind, key)
-        if found is not None:
-            self.unrestored.remove(found)
-        return found is not None
+    def forget(self, kind: str, key: Any, *part: Any) -> bool:
+        """An object goes with all its parts."""
+        if not self.unrestored:
+            return False
+        wanted = (*self._host.canonical(kind, key), *part)
+        count = len(self.unrestored)
+        self.unrestored = [left for left in self.unrestored if self._identity(left.entry)[: len(wanted)] != wanted]
+        return len(self.unrestored) < count
 
     def hint(self, kind: str, key: Any) -> str:
         found = self._find(kind, key)
@@ -278,7 +291,7 @@ class Store(Memory):
             else:
                 _LOG.log(NOTICE, "%s succeeded after it had failed: %s", left.entry.method, left.error)
                 any_success = True
-                with contextlib.suppress(ValueError):  # its success may have dropped it already
+                with contextlib.suppress(ValueError):  # somebody may have dropped it meanwhile
                     self.unrestored.remove(left)
         return any_success
 

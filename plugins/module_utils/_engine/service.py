@@ -204,15 +204,21 @@ class Engine:
                 *(group.config() for group in target.portal_groups.values()),
                 *(group.config() for group in target.initiator_groups.values()),
                 *(node.config() for node in target.nodes.values()),
+                *(group.config() for group in target.auth_groups.values()),
+                # SPDK saves none of what follows, but knows the calls.
+                *(call for group in target.auth_groups.values() for call in group.further_config()),
+                *(call for group in target.portal_groups.values() for call in group.further_config()),
+                *(call for node in target.nodes.values() for call in node.further_config()),
             ]
             return [Entry("iscsi_set_options", target.options.to_rpc()), *(Entry(*call) for call in calls)]
         return None
 
-    def identify(self, entry: Entry) -> tuple[str, Any] | None:
+    def identify(self, entry: Entry) -> tuple[Any, ...] | None:
         method = self.dispatcher.methods.get(entry.method)
         if method is None or method.subject is None:
             return None
-        return self.canonical(method.subject.kind, (entry.params or {}).get(method.subject.key))
+        kind, key, *part = method.subject.identity(entry.params or {})
+        return (*self.canonical(kind, key), *part)
 
     def canonical(self, kind: str, key: Any) -> tuple[str, Any]:
         if kind == TARGET_NODE and isinstance(key, str):

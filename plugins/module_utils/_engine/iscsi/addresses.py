@@ -12,6 +12,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from ..errors import Invalid
+from ..facts import MAX_PORT
 
 _SIOCGIFADDR: Final = 0x8915
 _WILDCARDS: Final = {"*": "0.0.0.0", "[*]": "::"}
@@ -19,12 +20,24 @@ _WILDCARDS: Final = {"*": "0.0.0.0", "[*]": "::"}
 
 def listening_address(host: str) -> str:
     """A portal's host as a plain address: ``*`` and ``[*]`` are wildcards, IPv6 may be in brackets. Raises Invalid."""
-    plain = _WILDCARDS.get(host, host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+    return _WILDCARDS.get(host) or numeric_address(host, f"portal {host}")
+
+
+def numeric_address(host: str, what: str) -> str:
+    """``host`` without the brackets that IPv6 may have. Raises Invalid for what is no IP address."""
+    plain = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
         ip_address(plain)
     except ValueError:
-        raise Invalid(f"portal {host}: not an IP address") from None
+        raise Invalid(f"{what}: not an IP address") from None
     return plain
+
+
+def port_number(port: str, what: str) -> int:
+    """Raises Invalid."""
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= MAX_PORT):
+        raise Invalid(f"{what}: the port is a number from 1 to {MAX_PORT}")
+    return int(port)
 
 
 def bracketed(address: str) -> str:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..errors import Busy
 from . import pdu
+from .auth import Auth
 from .keys import RECEIVE_LIMIT, Parameters, TextError, answer, build_text, our_values, parse_text
 from .names import comparable, is_name
-from .node import TargetNode
-from .options import Auth
+from .node import Redirect, TargetNode
 from .session import Session
 
 if TYPE_CHECKING:
@@ -35,6 +35,15 @@ class Refusal(Exception):
         self.status = status
 
 
+class Redirection(Exception):
+    """A login that is to be tried at another address (RFC 7143 §11.13.5)."""
+
+    def __init__(self, node: TargetNode, redirect: Redirect) -> None:
+        super().__init__(f"sent from target node {node.name} to {redirect}")
+        self.redirect = redirect
+
+
+_MOVED_TEMPORARILY: Final = 0x0101
 _INITIATOR_ERROR: Final = 0x0200
 _AUTHENTICATION_FAILED: Final = 0x0201
 _NOT_AUTHORIZED: Final = 0x0202
@@ -104,12 +113,16 @@ class Login:
         return self._stat_sn
 
     def handle(self, header: memoryview, at: int, data: memoryview) -> Reply:
-        """Take one Login Request; a refusal is answered and logged."""
+        """Take one Login Request; a refusal or a redirection is answered and logged."""
         request = Request(*pdu.LOGIN_PDU.unpack_from(header, at))
         if self._first is None:
             self._stat_sn = request.exp_stat_sn
         try:
             pairs, flags, session = self._step(request, data)
+        except Redirection as redirection:
+            _log.info("%s from %s is %s", self._initiator, self._address, redirection)
+            text = build_text([("TargetAddress", str(redirection.redirect))])
+            return Reply(self._response(request, 0, _MOVED_TEMPORARILY, 0, text), failed=True)
         except Refusal as refusal:
             who = self._initiator or "an unnamed initiator"
             _log.warning("login of %s from %s refused: %s", who, self._address, refusal)
@@ -137,7 +150,10 @@ class Login:
         return self._node.queue_depth if self._node is not None else self._target.options.max_queue_depth
 
     def _step(self, request: Request, data: memoryview) -> tuple[list[tuple[str, str]], int, Session | None]:
-        """The answers, the response's flags and the session if this was the last step. Raises Refusal."""
+        """The answers, the response's flags and the session if this was the last step.
+
+        Raises Refusal or Redirection.
+        """
         self._check(request)
         self._text += bytes(data)
         self._pdus += 1
@@ -198,7 +214,7 @@ class Login:
             raise Refusal(_SESSION_TYPE, f"SessionType {session_type!r}")
         self._discovery = session_type == "Discovery"
         if self._discovery:
-            self._check_auth(self._target.options.discovery_auth, "discovery")
+            self._check_auth(self._target.discovery_auth(self._tag), f"discovery through portal group {self._tag}")
         else:
             self._node = self._find_node(pairs.get("TargetName", ""))
             self._check_auth(self._node.auth, f"target node {self._node.name}")
@@ -211,6 +227,9 @@ class Login:
         node = self._target.find_node(name)
         if node is None:
             raise Refusal(_NOT_FOUND, f"there is no target node {name}")
+        redirect = node.redirects.get(self._tag)
+        if redirect is not None and not node.leaving:
+            raise Redirection(node, redirect)
         if not node.admits(self._tag, self._initiator, self._address):
             raise Refusal(
                 _NOT_AUTHORIZED,

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Callable, NamedTuple
 
-from ..errors import Exists, NotFound
+from ..errors import Exists, Invalid, NotFound
 from ..scsi.device import Device
 from .access import InitiatorGroup
-from .options import Auth
+from .addresses import bracketed, numeric_address, port_number
+from .auth import Auth
 from .portal import PortalGroup
 
 
@@ -24,6 +26,27 @@ class Map(NamedTuple):
         return {"pg_tag": self.portal_group.tag, "ig_tag": self.initiator_group.tag}
 
 
+class Redirect(NamedTuple):
+    """Where initiators are sent for now (SPDK's iscsi_target_node_set_redirect)."""
+
+    host: str
+    """A numeric address without brackets."""
+    port: int
+
+    @classmethod
+    def parse(cls, host: str, port: str) -> Redirect:
+        """Raises Invalid."""
+        what = f"redirect to {host}:{port}"
+        return cls(numeric_address(host, what), port_number(port, what))
+
+    def __str__(self) -> str:
+        """As TargetAddress has it (RFC 7143 §13.8), without a portal group tag."""
+        return f"{bracketed(self.host)}:{self.port}"
+
+    def to_rpc(self) -> dict[str, str]:
+        return {"redirect_host": self.host, "redirect_port": str(self.port)}
+
+
 class TargetNode:
     """What an initiator logs in to. ``queue_depth`` is the size of a session's command window."""
 
@@ -31,6 +54,8 @@ class TargetNode:
         self.name = name
         self.alias = alias
         self.maps: list[Map] = []
+        self.redirects: dict[int, Redirect] = {}
+        """By the tag of the mapped portal group where the initiator comes."""
         self.queue_depth = queue_depth
         self.auth = auth
         self.header_digest = False
@@ -47,7 +72,7 @@ class TargetNode:
             if each in merged:
                 raise Exists(f"target node {self.name}: {_words(each)} are mapped already")
             merged.append(each)
-        self.maps = merged
+        self._set_maps(merged)
 
     def remove_maps(self, maps: list[Map]) -> None:
         """All or nothing. Raises NotFound."""
@@ -56,10 +81,32 @@ class TargetNode:
             if each not in left:
                 raise NotFound(f"target node {self.name}: {_words(each)} are not mapped")
             left.remove(each)
-        self.maps = left
+        self._set_maps(left)
 
     def drop_maps(self, unwanted: Callable[[Map], bool]) -> None:
-        self.maps = [each for each in self.maps if not unwanted(each)]
+        self._set_maps([each for each in self.maps if not unwanted(each)])
+
+    def _set_maps(self, maps: list[Map]) -> None:
+        """A redirect goes with the last map of its portal group."""
+        self.maps = maps
+        if self.redirects:
+            mapped = {each.portal_group.tag for each in maps}
+            self.redirects = {tag: redirect for tag, redirect in self.redirects.items() if tag in mapped}
+
+    def set_redirect(self, group: PortalGroup, redirect: Redirect | None) -> None:
+        """Send initiators that come through ``group`` elsewhere; None sends them no longer. Raises Invalid."""
+        what = f"target node {self.name}: portal group {group.tag}"
+        if group.private:
+            raise Invalid(f"{what} is private: initiators come there only because they are sent")
+        if group not in self.portal_groups():
+            mapped = ", ".join(str(each.tag) for each in self.portal_groups())
+            raise Invalid(f"{what} is not mapped to it. Its portal groups: {mapped or 'none'}.")
+        if redirect is None:
+            self.redirects.pop(group.tag, None)
+        elif redirect in (portal.key for portal in group.portals):
+            raise Invalid(f"{what} has the portal {redirect} itself: initiators would go in circles")
+        else:
+            self.redirects[group.tag] = redirect
 
     def portal_groups(self) -> list[PortalGroup]:
         """Without repetition, in the order of the maps."""
@@ -75,7 +122,12 @@ class TargetNode:
         return False
 
     def to_rpc(self) -> dict[str, Any]:
-        """As iscsi_get_target_nodes gives it; SPDK leaves an empty alias out."""
+        """As iscsi_get_target_nodes gives it; redirects are shown too, which SPDK does not."""
+        redirects = [{"pg_tag": tag, **redirect.to_rpc()} for tag, redirect in self.redirects.items()]
+        return {**self._made_of(), **({"redirects": redirects} if redirects else {})}
+
+    def _made_of(self) -> dict[str, Any]:
+        """SPDK leaves an empty alias out."""
         luns = [{"bdev_name": lun.bdev.name, "lun_id": lun.id} for lun in self.device.luns.values()]
         return {
             "name": self.name,
@@ -89,9 +141,14 @@ class TargetNode:
         }
 
     def config(self) -> tuple[str, dict[str, Any]]:
-        params = self.to_rpc()
+        params = self._made_of()
         params.setdefault("alias_name", self.alias)  # required when it is loaded again
         return "iscsi_create_target_node", params
+
+    def further_config(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The calls that complete what ``config`` makes."""
+        for tag, redirect in self.redirects.items():
+            yield "iscsi_target_node_set_redirect", {"name": self.name, "pg_tag": tag, **redirect.to_rpc()}
 
 
 def _words(each: Map) -> str:

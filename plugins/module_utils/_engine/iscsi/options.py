@@ -1,23 +1,15 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The target's options (iscsi_set_options of SPDK) and authentication policy."""
+"""The target's options (iscsi_set_options of SPDK)."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..facts import DEFAULT_NODE_BASE, DEFAULT_QUEUE_DEPTH
-
-
-class Auth(NamedTuple):
-    """Who has to prove themselves: SPDK's four fields, for a target node or for discovery."""
-
-    disable_chap: bool = False
-    require_chap: bool = False
-    mutual_chap: bool = False
-    chap_group: int = 0
+from .auth import Auth
 
 
 @dataclass
@@ -50,6 +42,10 @@ class Options:
     @property
     def discovery_auth(self) -> Auth:
         return Auth(self.disable_chap, self.require_chap, self.mutual_chap, self.chap_group)
+
+    @discovery_auth.setter
+    def discovery_auth(self, auth: Auth) -> None:
+        self.disable_chap, self.require_chap, self.mutual_chap, self.chap_group = auth
 
     def to_rpc(self) -> dict[str, Any]:
         """As iscsi_get_options answers; SPDK leaves out an auth_file that is not set."""

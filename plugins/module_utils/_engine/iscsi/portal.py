@@ -9,11 +9,12 @@ import asyncio
 import errno
 import logging
 import socket
+from collections.abc import Iterator
 from typing import Any, Callable, Final
 
-from ..errors import EngineError, Invalid
-from ..facts import MAX_PORT
-from .addresses import bracketed, family, host_addresses, listening_address
+from ..errors import EngineError
+from .addresses import bracketed, family, host_addresses, listening_address, port_number
+from .auth import Auth
 
 _log = logging.getLogger(__name__)
 
@@ -33,9 +34,7 @@ class Portal:
         self.port = port
         self.tag = tag
         self._address = listening_address(host)
-        if not port.isdigit() or not 1 <= int(port) <= MAX_PORT:
-            raise Invalid(f"portal {host}:{port}: the port is a number from 1 to {MAX_PORT}")
-        self._port = int(port)
+        self._port = port_number(port, f"portal {host}:{port}")
         self._socket: socket.socket | None = None
         self._listening = False
 
@@ -84,7 +83,7 @@ class Portal:
         self._listening = False
 
     def _on_connections(self, accept: Accept) -> None:
-        for _ in range(_ACCEPTS_PER_WAKE_UP):
+        for _each in range(_ACCEPTS_PER_WAKE_UP):
             if self._socket is None:
                 return
             try:
@@ -135,6 +134,8 @@ class PortalGroup:
         self.private = private
         self.waiting = wait
         """Does not listen before iscsi_start_portal_group."""
+        self.auth: Auth | None = None
+        """The policy for discovery sessions that arrive here; None: the target's (iscsi_set_discovery_auth)."""
 
     def bind(self) -> None:
         """All or none of the portals. Raises EngineError."""
@@ -158,10 +159,19 @@ class PortalGroup:
             portal.close(loop)
 
     def to_rpc(self) -> dict[str, Any]:
+        """As iscsi_get_portal_groups gives it; a policy of the group's own is shown too, which SPDK does not."""
+        return {**self._made_of(), **(self.auth._asdict() if self.auth is not None else {})}
+
+    def _made_of(self) -> dict[str, Any]:
         return {"tag": self.tag, "portals": [portal.to_rpc() for portal in self.portals], "private": self.private}
 
     def config(self) -> tuple[str, dict[str, Any]]:
-        params = self.to_rpc()
+        params = self._made_of()
         if self.waiting:
             params["wait"] = True
         return "iscsi_create_portal_group", params
+
+    def further_config(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The calls that complete what ``config`` makes."""
+        if self.auth is not None:
+            yield "iscsi_portal_group_set_auth", {"tag": self.tag, **self.auth._asdict()}

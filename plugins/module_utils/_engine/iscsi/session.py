@@ -97,7 +97,7 @@ class SessionTable:
 
     def new_tsih(self) -> int:
         """1..65535, not in use. Raises Busy when all are."""
-        for _ in range(0xFFFF):
+        for _each in range(0xFFFF):
             self._last_tsih = self._last_tsih % 0xFFFF + 1
             if self._last_tsih not in self._by_tsih:
                 return self._last_tsih

@@ -14,10 +14,11 @@ from ..bdev.base import Bdev, BdevRegistry
 from ..errors import Busy, EngineError, Exists, Invalid, NotFound
 from ..facts import MAX_ALIAS_BYTES
 from .access import InitiatorGroup
+from .auth import Auth, AuthGroup
 from .connection import Connection, SharedBuffer
 from .names import comparable, full_name
-from .node import Map, TargetNode
-from .options import Auth, Options
+from .node import Map, Redirect, TargetNode
+from .options import Options
 from .portal import Portal, PortalGroup
 from .session import Session, SessionTable
 from .transfer import IscsiTask
@@ -40,6 +41,7 @@ class IscsiTarget:
         self.portal_groups: dict[int, PortalGroup] = {}
         self.initiator_groups: dict[int, InitiatorGroup] = {}
         self.nodes: dict[str, TargetNode] = {}
+        self.auth_groups: dict[int, AuthGroup] = {}
         self.sessions = SessionTable()
         self.serving = False
         """Portals listen. Before that they are only bound, so that nobody finds half a configuration."""
@@ -49,6 +51,7 @@ class IscsiTarget:
         self._shared = SharedBuffer()
         self._settling: dict[IscsiTask, asyncio.Future[None]] = {}
         self._departures: set[asyncio.Event] = set()
+        self._farewells: set[asyncio.Task[None]] = set()
 
     # -- portal groups -----------------------------------------------------------------------------------------------
 
@@ -124,6 +127,40 @@ class IscsiTarget:
             raise NotFound(f"initiator group {tag} does not exist. {_known(self.initiator_groups)}")
         return group
 
+    # -- authentication ----------------------------------------------------------------------------------------------
+
+    def add_auth_group(self, group: AuthGroup) -> None:
+        if group.tag in self.auth_groups:
+            raise Exists(f"auth group {group.tag} exists already")
+        self.auth_groups[group.tag] = group
+
+    def delete_auth_group(self, tag: int) -> None:
+        """Whoever refers to it has no secrets from now on."""
+        self.auth_group(tag)
+        del self.auth_groups[tag]
+
+    def auth_group(self, tag: int) -> AuthGroup:
+        group = self.auth_groups.get(tag)
+        if group is None:
+            raise NotFound(f"auth group {tag} does not exist. {_known(self.auth_groups)}")
+        return group
+
+    def set_discovery_auth(self, auth: Auth) -> None:
+        auth.check("discovery")
+        self.options.discovery_auth = auth
+
+    def set_portal_group_auth(self, tag: int, auth: Auth | None) -> None:
+        """A policy for discovery through one portal group; None leaves it to that of the target again."""
+        group = self.portal_group(tag)
+        if auth is not None:
+            auth.check(f"portal group {tag}")
+        group.auth = auth
+
+    def discovery_auth(self, tag: int) -> Auth:
+        """The policy for discovery sessions that come through the portal group of that tag."""
+        group = self.portal_groups.get(tag)  # the connection outlives its portal group
+        return group.auth if group is not None and group.auth is not None else self.options.discovery_auth
+
     # -- target nodes ------------------------------------------------------------------------------------------------
 
     def find_node(self, name: str) -> TargetNode | None:
@@ -151,6 +188,7 @@ class IscsiTarget:
     ) -> TargetNode:
         """``luns`` are (LUN id, bdev name). A queue depth outside 1..max_queue_depth becomes max_queue_depth."""
         name = full_name(name, self.options.node_base)
+        auth.check(f"target node {name}")
         if self.find_node(name) is not None:
             raise Exists(f"target node {name} exists already")
         if len(alias.encode()) > MAX_ALIAS_BYTES:
@@ -193,7 +231,24 @@ class IscsiTarget:
         node.remove_maps(self._maps(node.name, maps))
 
     def set_node_auth(self, name: str, auth: Auth) -> None:
-        self.node(name).auth = auth
+        node = self.node(name)
+        auth.check(f"target node {node.name}")
+        node.auth = auth
+
+    def set_redirect(self, name: str, tag: int, redirect: Redirect | None) -> None:
+        """Where initiators that come through that portal group are to go instead; None: nowhere else."""
+        self.node(name).set_redirect(self.portal_group(tag), redirect)
+
+    def request_logout(self, name: str, tag: int | None = None) -> None:
+        """Ask the node's initiators, those that came through one portal group or all, to log out.
+
+        Who is still there after 30 seconds is dropped; nobody waits for that here.
+        """
+        node = self.node(name)
+        sessions = [each for each in self.sessions.of_node(node) if tag is None or each.tag == tag]
+        farewell = asyncio.get_running_loop().create_task(self._see_off(sessions, _LOGOUT_SECONDS))
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
 
     def hot_remove(self, bdev: Bdev) -> None:
         """The bdev is about to go: its LUNs go too, and the initiators learn of it by a unit attention."""
@@ -281,6 +336,7 @@ class IscsiTarget:
         await self._see_off(list(self.sessions), _SHUTDOWN_SECONDS)
         for connection in list(self._connections):
             connection.close()
+        await asyncio.gather(*self._farewells, return_exceptions=True)
 
     async def _see_off(self, sessions: list[Session], seconds: int) -> None:
         """Request logout of these sessions, and close those that are there after ``seconds``."""

@@ -50,12 +50,12 @@ class Reply(NamedTuple):
 class Memory:
     """What the dispatcher tells about objects that come and go; persistence overrides it."""
 
-    def made(self, kind: str, key: Any) -> None:
-        """An object exists now."""
+    def made(self, kind: str, key: Any, *part: Any) -> None:
+        """An object, or a part of it, exists now because somebody asked for it."""
 
-    def forget(self, kind: str, key: Any) -> bool:
-        """Drop an object that is only remembered, not live; True if there was one."""
-        del kind, key
+    def forget(self, kind: str, key: Any, *part: Any) -> bool:
+        """Drop what is only remembered, not live, of an object or a part of it; True if there was something."""
+        del kind, key, part
         return False
 
     def hint(self, kind: str, key: Any) -> str:
@@ -98,7 +98,10 @@ class Dispatcher:
         return self._succeeded(identity, method, result, params)
 
     async def call(self, name: str, params: Any = None, state: State | None = None) -> Any:
-        """Run one method, as if in ``state``, and give its result. Raises RpcError."""
+        """Run one method of a configuration, as if in ``state``, and give its result. Raises RpcError.
+
+        It supersedes nothing that is remembered: that belongs to the same configuration.
+        """
         method, result = self._start(name, params, state or self.state)
         try:
             if isinstance(result, _Failed):
@@ -106,7 +109,6 @@ class Dispatcher:
             result = await result if inspect.isawaitable(result) else result
         except Exception as error:
             raise self._translate(method, error, params) from error
-        self._made(method, params)
         return result
 
     def _start(self, name: str, params: Any, state: State) -> tuple[Method, Any]:
@@ -133,18 +135,16 @@ class Dispatcher:
         return self._succeeded(identity, method, result, params)
 
     def _succeeded(self, identity: Any, method: Method, result: Any, params: Any) -> Reply:
-        self._made(method, params)
+        if method.subject:
+            note = self._memory.forget if method.subject.removes else self._memory.made
+            note(*method.subject.identity(params))
         answer = None if identity is None else {"jsonrpc": "2.0", "id": identity, "result": result}
         return Reply(answer, method.mutates)
-
-    def _made(self, method: Method, params: Any) -> None:
-        if method.subject and not method.subject.removes:
-            self._memory.made(method.subject.kind, params.get(method.subject.key))
 
     def _failed(self, identity: Any, method: Method, error: Exception, params: Any) -> Reply:
         subject = method.subject
         if subject and subject.removes and isinstance(error, (NotFound, NoDevice)):
-            remembered = self._memory.forget(subject.kind, params.get(subject.key))
+            remembered = self._memory.forget(*subject.identity(params))
             if remembered:
                 return self._succeeded(identity, method, True, params)
         translated = self._translate(method, error, params)
@@ -170,7 +170,7 @@ class Dispatcher:
         if method.subject and isinstance(error, (NotFound, NoDevice)):
             detail += self._memory.hint(method.subject.kind, params.get(method.subject.key))
         if method.errors is Errors.AS_INVALID_PARAMS:
-            return RpcError(INVALID_PARAMS, f"Invalid parameters: {detail}")
+            return RpcError(INVALID_PARAMS, f"{error.words or 'Invalid parameters'}: {detail}")
         if detail.endswith(f": {reason}"):
             detail = detail[: -len(reason) - 2]
         return RpcError(-error.errno, f"{reason}: {detail}")

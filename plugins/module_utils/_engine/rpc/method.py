@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+from collections.abc import Iterator, Mapping
 from typing import Any, Callable, Final, NamedTuple
 
+from ..errors import EngineError
 from .schema import Table
 
 PARSE_ERROR: Final = -32700
@@ -25,6 +28,19 @@ class RpcError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+@contextlib.contextmanager
+def worded(text: str) -> Iterator[None]:
+    """Let the answer to an EngineError raised in here begin with SPDK's words for it.
+
+    ``{reason}`` in ``text`` is the system's word for the error.
+    """
+    try:
+        yield
+    except EngineError as error:
+        error.words = text.replace("{reason}", error.strerror)
+        raise
 
 
 class State(enum.Flag):
@@ -54,12 +70,23 @@ class Order(enum.Enum):
 
 
 class Subject(NamedTuple):
-    """The object that a method makes or removes, so that a restored configuration can be told what superseded it."""
+    """What a method makes or removes, so that a restored configuration can be told what superseded it.
+
+    That is an object, or a part of one, which is gone when the object is gone.
+    """
 
     kind: str
     key: str
-    """The parameter that names it."""
+    """The parameter that names the object."""
     removes: bool = False
+    part: str = ""
+    which: str = ""
+    """The parameter that tells one such part of the object from another."""
+
+    def identity(self, params: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Kind and key of the object, and for a part of it what identifies that."""
+        part = (self.part, params.get(self.which)) if self.part else ()
+        return (self.kind, params.get(self.key), *part)
 
 
 class Refusal(NamedTuple):

@@ -10,6 +10,7 @@ from ..method import Method
 
 def all_methods() -> list[Method]:
     """Every method the engine answers."""
-    from . import bdev, framework, iscsi, log, notify, scsi
+    from . import bdev, framework, iscsi, iscsi_auth, log, notify, scsi
 
-    return [method for module in (framework, log, notify, bdev, scsi, iscsi) for method in module.METHODS]
+    modules = (framework, log, notify, bdev, scsi, iscsi, iscsi_auth)
+    return [method for module in modules for method in module.METHODS]

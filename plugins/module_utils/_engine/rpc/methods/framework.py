@@ -30,6 +30,9 @@ EXTENSIONS: Final = (
     "bdev_aio_create.sparse",
     "bdev_aio_delete.remove_file",
     "bdev_aio_resize",
+    "iscsi_get_portal_groups.chap_group",
+    "iscsi_get_target_nodes.redirects",
+    "iscsi_portal_group_set_auth.inherit",
 )
 """Where the engine goes beyond SPDK's methods."""
 

@@ -17,12 +17,14 @@ from ...facts import (
     MAX_NAME_BYTES,
     MAX_NETMASKS_PER_GROUP,
     MAX_PORTALS_PER_GROUP,
-    MAX_QUEUE_DEPTH,
     MAX_TAG,
+    TARGET_OPTION_RANGES,
 )
-from ...iscsi.options import Auth
-from ..method import INTERNAL_ERROR, Errors, Method, Order, RpcError, State, Subject
-from ..schema import INT32_MAX, UINT16_MAX, UINT32_MAX, array, boolean, integer, optional, pair, required, string
+from ...iscsi.auth import Auth
+from ...iscsi.node import Redirect
+from ..method import INTERNAL_ERROR, Errors, Method, Order, RpcError, State, Subject, worded
+from ..schema import INT32_MAX, array, boolean, integer, optional, pair, required, string
+from .iscsi_auth import CHAP
 
 if TYPE_CHECKING:
     from ...service import Engine
@@ -36,8 +38,7 @@ def set_options(engine: Engine, **options: Any) -> bool:
     if engine.iscsi_options_set:
         raise RpcError(INTERNAL_ERROR, "Must not call more than once")
     given = {name: value for name, value in options.items() if value is not None}
-    chap = (bool(given.get(name)) for name in ("disable_chap", "require_chap", "mutual_chap"))
-    _check_chap("iscsi_set_options", *chap)
+    Auth(**{name: given[name] for name in Auth._fields if name in given}).check("discovery")
     for name, value in given.items():
         setattr(engine.target.options, name, value)
     engine.iscsi_options_set = True
@@ -98,7 +99,7 @@ def create_target_node(
     data_digest: bool,
     **chap: Any,
 ) -> bool:
-    auth = _auth(name, **chap)
+    auth = Auth(**chap)
     engine.target.create_node(name, alias_name, pg_ig_maps, luns, queue_depth, auth, header_digest, data_digest)
     return True
 
@@ -127,8 +128,26 @@ def remove_maps(engine: Engine, name: str, pg_ig_maps: list[tuple[int, int]]) ->
     return True
 
 
-def set_node_auth(engine: Engine, name: str, **chap: Any) -> bool:
-    engine.target.set_node_auth(name, _auth(name, **chap))
+def set_redirect(engine: Engine, name: str, pg_tag: int, redirect_host: str | None, redirect_port: str | None) -> bool:
+    with worded(f"Target {name} is not found"):
+        engine.target.node(name)
+    with worded(f"Failed to redirect target {name}, (-22): Invalid argument"):
+        engine.target.set_redirect(name, pg_tag, _redirect(redirect_host, redirect_port))
+    return True
+
+
+def _redirect(host: str | None, port: str | None) -> Redirect | None:
+    if host is None and port is None:
+        return None
+    if host is None or port is None:
+        raise Invalid("redirect_host and redirect_port go together; without both of them a redirect ends")
+    return Redirect.parse(host, port)
+
+
+def request_logout(engine: Engine, name: str, pg_tag: int) -> bool:
+    """``pg_tag`` -1 is every portal group."""
+    with worded(f"Target {name} is not found"):
+        engine.target.request_logout(name, None if pg_tag == -1 else pg_tag)
     return True
 
 
@@ -144,38 +163,11 @@ def get_stats(engine: Engine) -> dict[str, int]:
     return counts
 
 
-def _auth(name: str, disable_chap: bool, require_chap: bool, mutual_chap: bool, chap_group: int) -> Auth:
-    _check_chap(f"target node {name}", disable_chap, require_chap, mutual_chap)
-    return Auth(disable_chap, require_chap, mutual_chap, chap_group)
-
-
-def _check_chap(what: str, disable: bool, require: bool, mutual: bool) -> None:
-    if (disable, require, mutual) not in _LEGAL_CHAP:
-        raise Invalid(
-            f"{what}: Invalid combination of CHAP params: disable_chap excludes the others, mutual_chap needs "
-            "require_chap"
-        )
-
-
 TARGET_NODE: Final = "target node"
-
-_LEGAL_CHAP: Final = {
-    (False, False, False),  # CHAP if the initiator offers it
-    (True, False, False),  # never
-    (False, True, False),  # always
-    (False, True, True),  # always, both ways
-}
 
 _TAG: Final = required(integer(0, MAX_TAG))
 _NODE: Final = required(string(MAX_NAME_BYTES, least=1))
-_POSITIVE: Final = integer(1, UINT32_MAX)
 _ANY_INT32: Final = integer(-INT32_MAX - 1, INT32_MAX)
-_CHAP: Final = {
-    "disable_chap": optional(boolean, False),
-    "require_chap": optional(boolean, False),
-    "mutual_chap": optional(boolean, False),
-    "chap_group": optional(integer(0, INT32_MAX), 0),
-}
 _MAPS: Final = required(array(pair({"ig_tag": _TAG, "pg_tag": _TAG}, ("pg_tag", "ig_tag")), MAX_MAPS_PER_NODE))
 _LUN: Final = pair(
     {"lun_id": optional(integer(0, MAX_LUN_ID), 0), "bdev_name": required(string())}, ("lun_id", "bdev_name")
@@ -187,26 +179,13 @@ _SOME_INITIATORS: Final = {"tag": _TAG, "initiators": optional(_INITIATORS, ()),
 _OPTIONS: Final = {
     "auth_file": optional(string()),
     "node_base": optional(string(MAX_NAME_BYTES, least=1)),
-    "nop_timeout": optional(integer(0, INT32_MAX)),
-    "nop_in_interval": optional(integer(0, 60)),
     "disable_chap": optional(boolean),
     "require_chap": optional(boolean),
     "mutual_chap": optional(boolean),
     "chap_group": optional(integer(0, INT32_MAX)),
-    "max_sessions": optional(integer(1, UINT16_MAX)),
-    "max_queue_depth": optional(integer(1, MAX_QUEUE_DEPTH)),
-    "max_connections_per_session": optional(integer(1, UINT16_MAX)),
-    "default_time2wait": optional(integer(0, 3600)),
-    "default_time2retain": optional(integer(0, 3600)),
-    "first_burst_length": optional(integer(512, 1048576)),
     "immediate_data": optional(boolean),
-    "error_recovery_level": optional(integer(0, 2)),
     "allow_duplicated_isid": optional(boolean),
-    "max_large_datain_per_connection": optional(_POSITIVE),
-    "max_r2t_per_connection": optional(_POSITIVE),
-    "pdu_pool_size": optional(_POSITIVE),
-    "immediate_data_pool_size": optional(_POSITIVE),
-    "data_out_pool_size": optional(_POSITIVE),
+    **{name: optional(integer(low, high)) for name, (low, high) in TARGET_OPTION_RANGES.items()},
 }
 
 METHODS: Final = (
@@ -264,7 +243,7 @@ METHODS: Final = (
             "pg_ig_maps": _MAPS,
             "luns": required(array(_LUN, MAX_LUNS)),
             "queue_depth": required(_ANY_INT32),
-            **_CHAP,
+            **CHAP,
             "header_digest": optional(boolean, False),
             "data_digest": optional(boolean, False),
         },
@@ -289,7 +268,23 @@ METHODS: Final = (
     ),
     Method("iscsi_target_node_add_pg_ig_maps", add_maps, {"name": _NODE, "pg_ig_maps": _MAPS}, mutates=True),
     Method("iscsi_target_node_remove_pg_ig_maps", remove_maps, {"name": _NODE, "pg_ig_maps": _MAPS}, mutates=True),
-    Method("iscsi_target_node_set_auth", set_node_auth, {"name": _NODE, **_CHAP}, mutates=True),
+    Method(
+        "iscsi_target_node_set_redirect",
+        set_redirect,
+        {
+            "name": _NODE,
+            "pg_tag": _TAG,
+            "redirect_host": optional(string(256)),
+            "redirect_port": optional(string(16)),
+        },
+        mutates=True,
+        subject=Subject(TARGET_NODE, "name", part="redirect", which="pg_tag"),
+    ),
+    Method(
+        "iscsi_target_node_request_logout",
+        request_logout,
+        {"name": _NODE, "pg_tag": optional(integer(-1, MAX_TAG), -1)},
+    ),
     Method("iscsi_get_connections", get_connections),
     Method("iscsi_get_stats", get_stats),
 )
