@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 from collections.abc import Awaitable
 from typing import Any, Callable
@@ -18,6 +19,9 @@ from ..errors import Invalid
 from ..facts import BLOCK_SIZES
 from .backing import Backing, grow, open_backing, remove_file
 from .base import Bdev, Buffer, Submit
+from .mapping import map_file
+
+_LOG = logging.getLogger(__name__)
 
 _NO_NOWAIT = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
@@ -53,6 +57,8 @@ class AioBdev(Bdev):
         self._in_flight = 0
         self._closed = False
         self._in_memory = backing.in_memory
+        self._view: memoryview | None = None
+        self._map()
         self._read_nowait = not backing.in_memory
         self._write_nowait = not backing.in_memory
 
@@ -88,6 +94,8 @@ class AioBdev(Bdev):
             raise
 
     def read(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
+        if self._view is not None:
+            return self._view[offset : offset + length]
         if self._in_memory:
             data = os.pread(self._fd, length, offset)
             if len(data) == length:
@@ -107,6 +115,8 @@ class AioBdev(Bdev):
 
     def write(self, offset: int, data: Buffer) -> Awaitable[None] | None:
         done = 0
+        if self._borrowers:
+            self.recall()
         if self._in_memory:
             done = os.pwrite(self._fd, data, offset)
         elif self._write_nowait:
@@ -126,6 +136,16 @@ class AioBdev(Bdev):
 
     def flush(self) -> Awaitable[None]:
         return self._hand_off(os.fdatasync, self._fd)
+
+    def _map(self) -> None:
+        """On tmpfs: lend the page cache itself to READs."""
+        self._view = map_file(self._fd, self.size) if self._in_memory else None
+        self.lends_memory = self._view is not None
+
+    def distrust(self) -> None:
+        _LOG.error("bdev %s: %s was truncated while it was served", self.name, self.filename)
+        self._view = None
+        super().distrust()
 
     def _hand_off(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         """Let the pool do it; the file stays open until it is done, even when the device is deleted meanwhile."""
@@ -165,6 +185,7 @@ class AioBdev(Bdev):
                 f"bdev {self.name}: {self.filename} now has {size} bytes, not a multiple of {self.block_size}"
             )
         self.num_blocks = size // self.block_size
+        self._map()
 
     def resize(self, size: int) -> None:
         """Grow the file to ``size`` bytes; it is never shrunk. Blocks: meant for the pool. Raises EngineError."""
@@ -181,6 +202,8 @@ class AioBdev(Bdev):
         if self._closed:
             return
         self._closed = True
+        self.recall()
+        self._view = None
         if not self._in_flight:
             os.close(self._fd)
 

@@ -82,6 +82,10 @@ class Bdev(ABC):
     def config(self) -> tuple[str, dict[str, Any]]:
         """The RPC method and parameters that make this device again."""
 
+    def distrust(self) -> None:
+        """The memory that the device lent turned out to be gone; it reads another way from now on."""
+        self.lends_memory = False
+
     @abstractmethod
     def close(self) -> None:
         """Give back what the device holds. The device is not used afterwards."""

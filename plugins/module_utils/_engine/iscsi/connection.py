@@ -10,15 +10,16 @@ all answers with one vectored send. Large data segments are received straight in
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 from collections import deque
 from typing import TYPE_CHECKING, Callable, Final
 
 from ..bdev.base import Bdev, Buffer
+from ..bdev.mapping import owned
 from ..scsi.dispatch import execute
 from ..scsi.sbc import MAX_TRANSFER_BYTES
-from ..scsi.sense import GOOD
 from . import full_feature, pdu, transfer
 from .addresses import plain_peer
 from .keys import RECEIVE_LIMIT, Parameters
@@ -109,11 +110,12 @@ class Connection:
         self._sink: memoryview | None = None
         self._sink_header = b""
         self._sink_data = _NOTHING
-        self._out: list[Buffer] = []
-        self._out_bytes = 0
+        self.out: list[Buffer] = []
+        self.out_bytes = 0
         self.loans: set[Bdev] = set()
         """Devices whose memory is shown by views in the queue."""
-        self._awake = False
+        self.awake = False
+        """Its PDUs are being handled, so that what is queued goes out when they are done."""
         self._flush_scheduled = False
         self._blocked = False
         """The socket takes no more for now; what is queued goes out when it is writable."""
@@ -129,7 +131,7 @@ class Connection:
     # -- receiving ---------------------------------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
-        self._awake = True
+        self.awake = True
         try:
             end = self._receive()
             if end:
@@ -138,13 +140,12 @@ class Connection:
             _log.warning("%s dropped: %s", self, error)
             self.close()
         except OSError as error:
-            _log.info("%s lost: %s", self, error.strerror or error)
-            self.close()
+            self._end(error)
         except Exception:  # pylint: disable=broad-except
             _log.exception("%s dropped: bug in the engine", self)
             self.close()
-        self._awake = False
-        if self._out:
+        self.awake = False
+        if self.out:
             self.flush()
 
     def _receive(self) -> int:
@@ -302,20 +303,23 @@ class Connection:
         """Answer a command that is done."""
         task.finished = True
         if task.buffer is not None:
-            task.data_out = b""
-            self.buffers.give_back(task.buffer)
-            task.buffer = None
+            self._use_again(task)
         if self.running:
             self.running.pop(task.itt, None)
         if task.aborted:
             self.target.task_settled(task)
+        elif self.closed:
             return
-        if self.closed:
-            return
-        if task.status == GOOD and task.data_in is not None:
+        elif task.data_in is not None:
             transfer.send_data_in(self, task)
         else:
             transfer.send_status(self, task)
+
+    def _use_again(self, task: transfer.IscsiTask) -> None:
+        if task.buffer is not None:
+            task.data_out = b""
+            self.buffers.give_back(task.buffer)
+            task.buffer = None
 
     def new_transfer_tag(self) -> int:
         """Target transfer tags count up and never take the reserved value."""
@@ -346,20 +350,24 @@ class Connection:
 
     def send(self, header: bytes, data: Buffer = b"") -> None:
         """Queue a PDU; it goes out with the others at the end of the wake-up."""
-        self._out.append(header)
+        self.out.append(header)
         length = len(data)
         if length:
-            self._out.append(data)
+            self.out.append(data)
             if length & 3:
-                self._out.append(bytes(-length & 3))
-        self._out_bytes += 48 + length
-        if not self._awake and not self._flush_scheduled:
+                self.out.append(bytes(-length & 3))
+        self.out_bytes += 48 + length
+        if not self.awake:
+            self.flush_soon()
+
+    def flush_soon(self) -> None:
+        if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush_later)
 
     def _queue(self, part: Buffer) -> None:
-        self._out.append(part)
-        self._out_bytes += len(part)
+        self.out.append(part)
+        self.out_bytes += len(part)
 
     def borrow(self, bdev: Bdev) -> None:
         """READ data about to be queued is a view of ``bdev``'s memory."""
@@ -369,7 +377,10 @@ class Connection:
     def own_borrowed(self) -> None:
         """The memory behind queued views is about to change: send what the socket takes, and copy the rest."""
         self._send_queued()
-        self._out = [bytes(part) if isinstance(part, memoryview) else part for part in self._out]
+        try:
+            self.out = [owned(part) if isinstance(part, memoryview) else part for part in self.out]
+        except OSError as error:
+            self._end(error)
         self.loans.clear()
 
     def _flush_later(self) -> None:
@@ -381,11 +392,11 @@ class Connection:
         self._send_queued()
         if self.closed:
             return
-        if self._out:
+        if self.out:
             if not self._blocked:
                 self._blocked = True
                 self._loop.add_writer(self._socket, self.flush)
-            if self._out_bytes > _OUTPUT_LIMIT and not self._paused:
+            if self.out_bytes > _OUTPUT_LIMIT and not self._paused:
                 self._paused = True
                 self._loop.remove_reader(self._socket)
             return
@@ -403,18 +414,25 @@ class Connection:
             self.close()
 
     def _send_queued(self) -> None:
-        out = self._out
+        out = self.out
         try:
             while out:
                 sent = self._socket.sendmsg(out if len(out) <= _MAX_VECTOR else out[:_MAX_VECTOR])
-                self._out_bytes -= sent
+                self.out_bytes -= sent
                 if not self._drop_sent(out, sent):
                     return
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as error:
-            _log.info("%s lost: %s", self, error.strerror or error)
-            self.close()
+            self._end(error)
+
+    def _end(self, error: OSError) -> None:
+        """The connection, or the memory it was to send, is gone."""
+        if error.errno == errno.EFAULT:
+            for bdev in self.loans:
+                bdev.distrust()
+        _log.info("%s lost: %s", self, error.strerror or error)
+        self.close()
 
     @staticmethod
     def _drop_sent(out: list[Buffer], sent: int) -> bool:
@@ -469,7 +487,7 @@ class Connection:
         for bdev in self.loans:
             bdev.return_loan(self)
         self.loans.clear()
-        self._out.clear()
+        self.out.clear()
         self.incoming.clear()
         self.waiting_writes.clear()
         self._sink = None

@@ -14,6 +14,7 @@ from . import pdu
 
 if TYPE_CHECKING:
     from .connection import Connection
+    from .session import Session
 
 SOLICITED_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of WRITE data a connection may have been asked for at a time; further WRITEs wait for their first R2T."""
@@ -273,54 +274,70 @@ def send_data_in(connection: Connection, task: IscsiTask) -> None:
     if session is None:
         raise AssertionError("data is sent in full feature phase only")
     length = len(data)
-    flags, residual = _residual(expected, length) if length != expected else (0, 0)
-    if length > expected:
-        length = expected
-        data = memoryview(data)[:length]
+    flags = residual = 0
+    if length != expected:
+        flags, residual = _residual(expected, length)
+        if length > expected:
+            length = expected
+            data = memoryview(data)[:length]
     lun = task.lun
     if lun is not None and lun.bdev.lends_memory and lun.bdev not in connection.loans:
         connection.borrow(lun.bdev)
+    limit = session.limit
     if not task.immediate:
-        session.limit = (session.limit + 1) & 0xFFFFFFFF
-    exp_cmd_sn, max_cmd_sn, itt = session.exp_cmd_sn, (session.limit - 1) & 0xFFFFFFFF, task.itt
-    limit = connection.peer_receive_limit
+        session.limit = limit = (limit + 1) & 0xFFFFFFFF
     offset = data_sn = 0
-    if length > limit:
-        burst = connection.parameters.number("MaxBurstLength")
-        view = memoryview(data)
-        burst_end = burst
-        while length - offset > limit:
-            end = min(offset + limit, burst_end)
-            final = 0
-            if end == burst_end:
-                final, burst_end = pdu.FINAL, burst_end + burst
-            connection.send(
-                _PACK_DATA_IN(
-                    *(pdu.DATA_IN, final, 0, end - offset, itt, pdu.RESERVED_TAG),
-                    *(0, exp_cmd_sn, max_cmd_sn, data_sn, offset, 0),
-                ),
-                view[offset:end],
-            )
-            offset = end
-            data_sn += 1
-        data = view[offset:]
-    connection.send(
+    if length > connection.peer_receive_limit:
+        offset, data_sn = _send_all_but_last(connection, session, task.itt, memoryview(data))
+        data = memoryview(data)[offset:]
+    # connection.next_stat_sn() and connection.send() written out, as this runs for every READ.
+    stat_sn = connection.stat_sn
+    connection.stat_sn = (stat_sn + 1) & 0xFFFFFFFF
+    out = connection.out
+    out.append(
         _PACK_DATA_IN(
             pdu.DATA_IN,
             _LAST_WITH_STATUS | flags,
             GOOD,
             length - offset,
-            itt,
+            task.itt,
             pdu.RESERVED_TAG,
-            connection.next_stat_sn(),
-            exp_cmd_sn,
-            max_cmd_sn,
+            stat_sn,
+            session.exp_cmd_sn,
+            (limit - 1) & 0xFFFFFFFF,
             data_sn,
             offset,
             residual,
-        ),
-        data,
+        )
     )
+    out.append(data)
+    if length & 3:
+        out.append(bytes(-length & 3))
+    connection.out_bytes += 48 + length - offset
+    if not connection.awake:
+        connection.flush_soon()
+
+
+def _send_all_but_last(connection: Connection, session: Session, itt: int, data: memoryview) -> tuple[int, int]:
+    """The Data-In PDUs that fill the initiator's MaxRecvDataSegmentLength; gives what is next: offset and DataSN."""
+    longest, limit = connection.parameters.number("MaxBurstLength"), connection.peer_receive_limit
+    offset = data_sn = 0
+    burst_end = longest
+    while len(data) - offset > limit:
+        end = min(offset + limit, burst_end)
+        final = 0
+        if end == burst_end:
+            final, burst_end = pdu.FINAL, burst_end + longest
+        connection.send(
+            _PACK_DATA_IN(
+                *(pdu.DATA_IN, final, 0, end - offset, itt, pdu.RESERVED_TAG),
+                *(0, session.exp_cmd_sn, session.max_cmd_sn, data_sn, offset, 0),
+            ),
+            data[offset:end],
+        )
+        offset = end
+        data_sn += 1
+    return offset, data_sn
 
 
 def _residual(expected: int, moved: int) -> tuple[int, int]:
