@@ -59,6 +59,7 @@ release: venv $(COLLECTION) ## Turn the changelog's fragments into a release of 
 	@cd $(COLLECTION) && PATH="$(CURDIR)/build/venv/bin:$$PATH" antsibull-changelog release
 
 clean: ## Remove build/ and the caches
+	@scripts/quickstart-down.sh
 	rm -rf build .ansible
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -15,7 +15,17 @@ from typing import Any
 from ansible_collections.openlun.iscsi.plugins.module_utils._rpc import Call, CallError
 
 NODE_BASE = "iqn.2016-06.io.spdk"
-EXTENSIONS = ["bdev_aio_create.size", "bdev_aio_create.sparse", "bdev_aio_delete.remove_file", "bdev_aio_resize"]
+EXTENSIONS = [
+    "bdev_aio_create.size",
+    "bdev_aio_create.sparse",
+    "bdev_aio_delete.remove_file",
+    "bdev_aio_resize",
+    "iscsi_get_portal_groups.chap_group",
+    "iscsi_get_target_nodes.redirects",
+]
+STARTUP = frozenset(("rpc_get_methods", "spdk_get_version", "iscsi_set_options", "framework_start_init"))
+LEGAL_CHAP = frozenset(((False, False, False), (True, False, False), (False, True, False), (False, True, True)))
+AUTO = {"disable_chap": False, "require_chap": False, "mutual_chap": False, "chap_group": 0}
 
 Entries = dict[Any, dict[str, Any]]
 
@@ -30,10 +40,18 @@ def _need(condition: object, why: str) -> None:
 
 
 class FakeEngine:
-    """State and methods of an engine; ``written`` lists the calls that may have changed something."""
+    """State and methods of an engine; ``written`` lists the calls that may have changed something.
 
-    def __init__(self, *, builtin: bool = True) -> None:
+    ``waiting`` is an engine that has not started yet, ``discreet`` one that does not show secrets.
+    """
+
+    def __init__(self, *, builtin: bool = True, waiting: bool = False, discreet: bool = False) -> None:
         self.builtin = builtin
+        self.waiting = waiting
+        self.discreet = discreet
+        self.options: dict[str, Any] = {"node_base": NODE_BASE, "max_queue_depth": 64, "max_sessions": 128, **AUTO}
+        self.options_set = False
+        self.auth_groups: dict[int, dict[str, dict[str, Any]]] = {}
         self.bdevs: Entries = {}
         self.files: dict[str, int] = {}
         self.portal_groups: Entries = {}
@@ -59,6 +77,8 @@ class FakeEngine:
         self.sent.append(call)
         if "_get_" not in call.method:
             self.written.append(call)
+        if self.waiting and call.method not in STARTUP:
+            return CallError(-1, "Method may only be called after framework is initialized", call.method)
         try:
             _need(not self.fail_at(call), "told to fail")
             handler: Callable[..., Any] = getattr(self, f"do_{call.method}", lambda: _need(False, "Method not found"))
@@ -69,7 +89,9 @@ class FakeEngine:
     # -- what it is
 
     def do_rpc_get_methods(self) -> list[str]:
-        return ["spdk_get_version", "iscsi_get_options", *(["engine_get_info"] if self.builtin else [])]
+        methods = [name[len("do_") :] for name in dir(self) if name.startswith("do_")]
+        ours = ("engine_get_info", "bdev_aio_resize")
+        return [method for method in methods if self.builtin or method not in ours]
 
     def do_engine_get_info(self) -> dict[str, Any]:
         return {"name": "openlun-iscsi", "version": "0.1.0", "extensions": EXTENSIONS}
@@ -78,7 +100,19 @@ class FakeEngine:
         return {"version": "SPDK v26.05", "fields": {"major": 26, "minor": 5, "patch": 0, "suffix": ""}}
 
     def do_iscsi_get_options(self) -> dict[str, Any]:
-        return {"node_base": NODE_BASE, "max_queue_depth": 64}
+        return dict(self.options)
+
+    def do_iscsi_set_options(self, **options: Any) -> bool:
+        _need(self.waiting, "wrong state")
+        _need(not self.options_set, "Must not call more than once")
+        self.options_set = True
+        self.options.update(options)
+        return True
+
+    def do_framework_start_init(self) -> bool:
+        _need(self.waiting, "wrong state")
+        self.waiting = False
+        return True
 
     def do_iscsi_get_connections(self) -> list[dict[str, Any]]:
         return self.connections
@@ -161,6 +195,57 @@ class FakeEngine:
             del self.files[bdev["driver_specific"]["aio"]["filename"]]
         return deleted
 
+    # -- authentication
+
+    def do_iscsi_get_auth_groups(self) -> list[dict[str, Any]]:
+        shown = {"secret": "****", "msecret": "****"} if self.discreet else {}
+        return [
+            {
+                "tag": tag,
+                "secrets": [{**each, **{key: shown[key] for key in shown if key in each}} for each in group.values()],
+            }
+            for tag, group in self.auth_groups.items()
+        ]
+
+    def do_iscsi_create_auth_group(self, tag: int, secrets: Sequence[dict[str, Any]] = ()) -> bool:
+        _need(tag not in self.auth_groups, f"auth group {tag} exists")
+        _need(len(secrets) <= 64, "too many secrets")
+        self.auth_groups[tag] = {}
+        for secret in secrets:
+            self.do_iscsi_auth_group_add_secret(tag, **secret)
+        return True
+
+    def do_iscsi_delete_auth_group(self, tag: int) -> bool:
+        _need(tag in self.auth_groups, f"no auth group {tag}")
+        users = [name for name, node in self.nodes.items() if node["chap_group"] == tag]
+        _need(not users and self.options["chap_group"] != tag, f"auth group {tag} is used by {users}")
+        del self.auth_groups[tag]
+        return True
+
+    def do_iscsi_auth_group_add_secret(self, tag: int, **secret: Any) -> bool:
+        _need(secret["user"] not in self.auth_groups[tag], f"user {secret['user']} exists")
+        _need(set(secret["secret"]) != {"*"} and ("muser" in secret) == ("msecret" in secret), f"odd secret {secret}")
+        self.auth_groups[tag][secret["user"]] = secret
+        return True
+
+    def do_iscsi_auth_group_remove_secret(self, tag: int, user: str) -> bool:
+        _need(self.auth_groups[tag].pop(user, None), f"no user {user}")
+        return True
+
+    def _check_auth(self, auth: dict[str, Any]) -> None:
+        _need(tuple(auth[key] for key in ("disable_chap", "require_chap", "mutual_chap")) in LEGAL_CHAP, "bad CHAP")
+        _need(auth["chap_group"] in (0, *self.auth_groups), f"no auth group {auth['chap_group']}")
+
+    def do_iscsi_set_discovery_auth(self, **auth: Any) -> bool:
+        self._check_auth(auth)
+        self.options.update(auth)
+        return True
+
+    def do_iscsi_portal_group_set_auth(self, tag: int, **auth: Any) -> bool:
+        self._check_auth(auth)
+        self.portal_groups[tag].update(auth)
+        return True
+
     # -- groups
 
     def do_iscsi_get_portal_groups(self) -> list[dict[str, Any]]:
@@ -209,12 +294,19 @@ class FakeEngine:
 
     def _drop_maps(self, key: str, tag: int) -> None:
         for node in self.nodes.values():
-            node["pg_ig_maps"] = [each for each in node["pg_ig_maps"] if each[key] != tag]
+            self._set_maps(node, [each for each in node["pg_ig_maps"] if each[key] != tag])
+
+    def _set_maps(self, node: dict[str, Any], maps: list[dict[str, int]]) -> None:
+        """A redirect goes with the last map of its portal group."""
+        node["pg_ig_maps"] = maps
+        mapped = {each["pg_tag"] for each in maps}
+        node["redirects"] = [each for each in node["redirects"] if each["pg_tag"] in mapped]
 
     # -- target nodes
 
     def do_iscsi_get_target_nodes(self) -> list[dict[str, Any]]:
-        return list(self.nodes.values())
+        hidden = () if self.builtin else ("redirects",)
+        return [{key: value for key, value in node.items() if key not in hidden} for node in self.nodes.values()]
 
     def _sessions(self, name: str) -> list[dict[str, Any]]:
         return [each for each in self.connections if each["target_node_name"] == name.partition(":")[2]]
@@ -222,7 +314,8 @@ class FakeEngine:
     def do_iscsi_create_target_node(self, name: str, luns: Any, pg_ig_maps: Any, alias_name: str, **rest: Any) -> bool:
         _need(name not in self.nodes, f"node {name} exists")
         _need(any(lun["lun_id"] == 0 for lun in luns) and pg_ig_maps, "incomplete")
-        node = {"name": name, "luns": [], "pg_ig_maps": [], **rest}
+        self._check_auth(rest)
+        node = {"name": name, "luns": [], "pg_ig_maps": [], "redirects": [], **rest}
         for lun in luns:
             self._add_lun(node, lun)
         self._add_maps(node, pg_ig_maps)
@@ -256,9 +349,24 @@ class FakeEngine:
         return True
 
     def do_iscsi_target_node_remove_pg_ig_maps(self, name: str, pg_ig_maps: list[dict[str, int]]) -> bool:
+        node = self.nodes[name]
         for each in pg_ig_maps:
-            _need(each in self.nodes[name]["pg_ig_maps"], "no such map")
-            self.nodes[name]["pg_ig_maps"].remove(each)
+            _need(each in node["pg_ig_maps"], "no such map")
+            self._set_maps(node, [other for other in node["pg_ig_maps"] if other != each])
+        return True
+
+    def do_iscsi_target_node_set_auth(self, name: str, **auth: Any) -> bool:
+        self._check_auth(auth)
+        self.nodes[name].update(auth)
+        return True
+
+    def do_iscsi_target_node_set_redirect(self, name: str, pg_tag: int, **where: str) -> bool:
+        node, group = self.nodes[name], self.portal_groups.get(pg_tag)
+        _need(group is not None and not group["private"], f"no public portal group {pg_tag}")
+        _need(any(each["pg_tag"] == pg_tag for each in node["pg_ig_maps"]), f"portal group {pg_tag} is not mapped")
+        node["redirects"] = [each for each in node["redirects"] if each["pg_tag"] != pg_tag]
+        if where:
+            node["redirects"].append({"pg_tag": pg_tag, **where})
         return True
 
     # -- what tests do to it

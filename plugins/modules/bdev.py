@@ -159,7 +159,7 @@ problems:
     - "size: bdev disk0 has 10GiB and is not made smaller, because that cuts off data."
 """
 
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.model import BDEV
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.base import BDEV
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.run import run_object
 
 

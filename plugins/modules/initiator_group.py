@@ -44,6 +44,7 @@ options:
   netmasks:
     description:
       - Addresses from which initiators may come, as V(ANY), C(10.0.0.0/24), C(10.0.0.7) or C([fd00::]/64).
+      - C(0.0.0.0/0) and C([::]/0) are all addresses of their family. SPDK has only V(ANY) for that.
       - The list is complete. Default is V(ANY) if O(initiators) is given.
     type: list
     elements: str
@@ -115,10 +116,10 @@ problems:
   type: list
   elements: str
   sample:
-    - "netmasks[0]: '10.0.0.0/33': the mask of an IPv4 address has 1 to 32 bits."
+    - "netmasks[0]: '10.0.0.0/33': the mask of an IPv4 address has 0 to 32 bits."
 """
 
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.model import INITIATOR_GROUP
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.base import INITIATOR_GROUP
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.run import run_object
 
 

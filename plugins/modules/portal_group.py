@@ -118,7 +118,7 @@ problems:
     - "portals[1]: 10.0.0.1:3260 belongs to portal group 2 already. A portal belongs to one portal group."
 """
 
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.model import PORTAL_GROUP
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.base import PORTAL_GROUP
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.run import run_object
 
 

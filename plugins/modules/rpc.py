@@ -39,6 +39,7 @@ options:
   params:
     description:
       - The parameters of the call, a dictionary with the keys and types that SPDK documents.
+      - Values of C(secret) and C(msecret) are not shown.
       - Write numbers and booleans so that they stay what they are; a portal's C(port) is a string.
     type: dict
 """
@@ -62,6 +63,7 @@ RETURN = r"""
 result:
   description:
     - What the engine answered, V(null) when check mode did not call the method.
+    - Values of C(secret) and C(msecret) are masked.
   returned: success
   type: raw
   sample: true

@@ -92,6 +92,56 @@ options:
         type: str
         choices: [present, absent]
         default: present
+  auth_groups:
+    description:
+      - Auth groups; see M(openlun.iscsi.auth_group).
+    version_added: 0.1.0
+    type: list
+    elements: dict
+    suboptions:
+      tag:
+        description:
+          - Number of the group, at least 1.
+        type: int
+        required: true
+      secrets:
+        description:
+          - Who can prove themselves, one entry for every user name. The list is complete; a user who is not in it is
+            taken out. Needed when the group is created.
+        type: list
+        elements: dict
+        suboptions:
+          user:
+            description: Name that an initiator gives.
+            type: str
+            required: true
+          secret:
+            description:
+              - What the initiator proves to know, at most 255 bytes. Many initiators want 12 to 16.
+              - Needed for a user who is new. Left out, or masked as in the results of the modules, it stays what it is.
+            type: str
+          muser:
+            description: Name that the target gives in return, for mutual CHAP.
+            type: str
+          msecret:
+            description:
+              - What the target proves to know. It has to differ from the secret of the initiator.
+              - Needed for a muser that is new.
+            type: str
+      update_secret:
+        description:
+          - V(always) sets every secret that differs. Of an engine that does not show its secrets nobody knows, so there
+            they are set in every run, which counts as a change.
+          - V(on_create) leaves users who are there alone, whatever their secret is.
+        type: str
+        choices: [always, on_create]
+        default: always
+      state:
+        description:
+          - Whether the object shall be there.
+        type: str
+        choices: [present, absent]
+        default: present
   portal_groups:
     description:
       - Portal groups; see M(openlun.iscsi.portal_group).
@@ -142,6 +192,7 @@ options:
       netmasks:
         description:
           - Addresses from which initiators may come, as V(ANY), C(10.0.0.0/24), C(10.0.0.7) or C([fd00::]/64).
+          - C(0.0.0.0/0) and C([::]/0) are all addresses of their family. SPDK has only V(ANY) for that.
           - The list is complete. Default is V(ANY) if O(initiator_groups[].initiators) is given.
         type: list
         elements: str
@@ -213,12 +264,120 @@ options:
           - Whether connections must protect data with a CRC32C digest.
           - Default is V(false), which leaves it to the initiator.
         type: bool
+      chap:
+        description:
+          - Whether initiators that log in have to prove who they are.
+          - V(none) asks nobody, V(auto) only those who offer it, V(required) everybody, and with V(mutual) the target
+            proves itself, too.
+          - Default is V(none), or V(required) if O(target_nodes[].auth_group) is given.
+          - Changes while initiators are logged in; it counts from the next login on.
+        version_added: 0.1.0
+        type: str
+        choices: [none, auto, required, mutual]
+      auth_group:
+        description:
+          - Tag of the auth group that has the secrets. It has to exist, or to be declared in the same run.
+        version_added: 0.1.0
+        type: int
+      redirects:
+        description:
+          - Where initiators are sent that come by a portal group, instead of being let in. The list is complete.
+          - The portal group is one of O(target_nodes[].maps) and not private. SPDK does not tell its redirects, so they
+            cannot be declared for it.
+        version_added: 0.1.0
+        type: list
+        elements: dict
+        suboptions:
+          portal_group:
+            description: Tag of the portal group.
+            type: int
+            required: true
+          address:
+            description: Portal to go to, as C(ADDRESS:PORT), C([IPV6-ADDRESS]:PORT) or an address alone for port 3260.
+            type: str
+            required: true
       state:
         description:
           - Whether the object shall be there.
         type: str
         choices: [present, absent]
         default: present
+  discovery_auth:
+    description:
+      - Who may see which target nodes there are; see M(openlun.iscsi.discovery_auth).
+    version_added: 0.1.0
+    type: dict
+    suboptions:
+      chap:
+        description:
+          - Whether initiators that ask which target nodes there are have to prove who they are.
+          - V(none) asks nobody, V(auto) only those who offer it, V(required) everybody, and with V(mutual) the target
+            proves itself, too.
+          - An engine begins with V(auto).
+        type: str
+        choices: [none, auto, required, mutual]
+      auth_group:
+        description:
+          - Tag of the auth group that has the secrets. It has to exist, or to be declared in the same run.
+        type: int
+  target_options:
+    description:
+      - Options of the target as a whole; see M(openlun.iscsi.target_options).
+      - They are set if the engine was started with C(--wait-for-rpc), and otherwise only compared.
+    version_added: 0.1.0
+    type: dict
+    suboptions:
+      node_base:
+        description: What short names of target nodes are put behind.
+        type: str
+      immediate_data:
+        description: Whether initiators may send data together with a write (ImmediateData).
+        type: bool
+      allow_duplicated_isid:
+        description: Whether a session with the ISID of one that exists leaves that alone, instead of taking its place.
+        type: bool
+      max_sessions:
+        description: How many sessions the target has at most.
+        type: int
+      max_connections_per_session:
+        description: How many connections a session has at most.
+        type: int
+      max_queue_depth:
+        description: The largest queue depth that a target node may have.
+        type: int
+      default_time2wait:
+        description: Seconds an initiator waits before it comes back to a session that broke (DefaultTime2Wait).
+        type: int
+      default_time2retain:
+        description: Seconds in which it can do so (DefaultTime2Retain).
+        type: int
+      first_burst_length:
+        description: Bytes an initiator may send with a write before it is asked (FirstBurstLength).
+        type: int
+      error_recovery_level:
+        description: The highest error recovery level that is offered.
+        type: int
+      nop_timeout:
+        description: Seconds after which an initiator that does not answer a ping is dropped.
+        type: int
+      nop_in_interval:
+        description: Seconds between pings, V(0) for none.
+        type: int
+      max_large_datain_per_connection:
+        description: How many large reads a connection has under way at most.
+        type: int
+      max_r2t_per_connection:
+        description: How many requests for the data of writes a connection has under way at most.
+        type: int
+      pdu_pool_size:
+        description: Number of PDUs in SPDK's pool.
+        type: int
+      immediate_data_pool_size:
+        description: Number of buffers in SPDK's pool for immediate data.
+        type: int
+      data_out_pool_size:
+        description: Number of buffers in SPDK's pool for the data of writes.
+        type: int
   prune:
     description:
       - Whether live objects that are not declared are removed, except those that match O(ignore).
@@ -262,6 +421,16 @@ EXAMPLES = r"""
           - {portal_group: 1, initiator_group: 2}
         queue_depth: 64
 
+- name: A target that asks for secrets
+  openlun.iscsi.target_config:
+    auth_groups:
+      - tag: 1
+        secrets:
+          - {user: db1, secret: "{{ vault_db1 }}"}
+    discovery_auth: {chap: required, auth_group: 1}
+    target_nodes:
+      - {name: disk1, chap: required, auth_group: 1}
+
 - name: Only what is declared, and what another team made
   openlun.iscsi.target_config:
     bdevs: "{{ iscsi_target_bdevs }}"
@@ -275,6 +444,11 @@ EXAMPLES = r"""
 RETURN = r"""
 bdevs:
   description: All block devices there are now, or would be in check mode, in the form in which they are declared.
+  returned: success
+  type: list
+  elements: dict
+auth_groups:
+  description: All auth groups there are now, or would be in check mode, with masked secrets.
   returned: success
   type: list
   elements: dict
@@ -293,6 +467,14 @@ target_nodes:
   returned: success
   type: list
   elements: dict
+discovery_auth:
+  description: The policy for discovery as it is now, or would be in check mode.
+  returned: success
+  type: dict
+target_options:
+  description: The options of the target as a whole.
+  returned: success
+  type: dict
 actions:
   description: What was done, or what would be done in check mode, in this order.
   returned: always

@@ -59,6 +59,11 @@ bdevs:
   returned: success
   type: list
   elements: dict
+auth_groups:
+  description: All auth groups, in the form in which M(openlun.iscsi.target_config) declares them, with masked secrets.
+  returned: success
+  type: list
+  elements: dict
 portal_groups:
   description: All portal groups, in the form in which M(openlun.iscsi.target_config) declares them.
   returned: success
@@ -74,6 +79,14 @@ target_nodes:
   returned: success
   type: list
   elements: dict
+discovery_auth:
+  description: The policy for discovery, in the form in which M(openlun.iscsi.target_config) declares it.
+  returned: success
+  type: dict
+target_options:
+  description: Those of the options that M(openlun.iscsi.target_config) declares.
+  returned: success
+  type: dict
 connections:
   description: All connections, as SPDK's iscsi_get_connections tells them. SPDK leaves out C(initiator_name).
   returned: success

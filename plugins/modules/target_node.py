@@ -13,8 +13,8 @@ author:
   - openlun.iscsi contributors (@openlun)
 description:
   - Creates, edits, replaces and removes the iSCSI target nodes to which initiators log in.
-  - Maps and additional LUNs change while initiators are logged in. For everything else the node is replaced, which
-    drops its sessions and so needs O(force) if there are any.
+  - Maps, additional LUNs, CHAP and redirects change while initiators are logged in. For everything else the node is
+    replaced, which drops its sessions and so needs O(force) if there are any.
 extends_documentation_fragment:
   - openlun.iscsi._attributes
   - openlun.iscsi._attributes.target
@@ -86,6 +86,38 @@ options:
       - Whether connections must protect data with a CRC32C digest.
       - Default is V(false), which leaves it to the initiator.
     type: bool
+  chap:
+    description:
+      - Whether initiators that log in have to prove who they are.
+      - V(none) asks nobody, V(auto) only those who offer it, V(required) everybody, and with V(mutual) the target
+        proves itself, too.
+      - Default is V(none), or V(required) if O(auth_group) is given.
+      - Changes while initiators are logged in; it counts from the next login on.
+    version_added: 0.1.0
+    type: str
+    choices: [none, auto, required, mutual]
+  auth_group:
+    description:
+      - Tag of the auth group that has the secrets. It has to exist, or to be declared in the same run.
+    version_added: 0.1.0
+    type: int
+  redirects:
+    description:
+      - Where initiators are sent that come by a portal group, instead of being let in. The list is complete.
+      - The portal group is one of O(maps) and not private. SPDK does not tell its redirects, so they cannot be
+        declared for it.
+    version_added: 0.1.0
+    type: list
+    elements: dict
+    suboptions:
+      portal_group:
+        description: Tag of the portal group.
+        type: int
+        required: true
+      address:
+        description: Portal to go to, as C(ADDRESS:PORT), C([IPV6-ADDRESS]:PORT) or an address alone for port 3260.
+        type: str
+        required: true
 """
 
 EXAMPLES = r"""
@@ -107,6 +139,19 @@ EXAMPLES = r"""
       - {id: 0, bdev: disk0}
       - {id: 1, bdev: Malloc0}
 
+- name: Ask for a secret from now on
+  openlun.iscsi.target_node:
+    name: disk1
+    chap: required
+    auth_group: 1
+
+- name: Send initiators elsewhere before maintenance
+  openlun.iscsi.target_node:
+    name: disk1
+    redirects:
+      - portal_group: 1
+        address: "[fd00::2]:3260"
+
 - name: Serve it no more, whoever is logged in
   openlun.iscsi.target_node:
     name: disk1
@@ -127,6 +172,9 @@ target_node:
     queue_depth: 64
     header_digest: false
     data_digest: false
+    chap: required
+    auth_group: 1
+    redirects: []
 actions:
   description: What was done, or what would be done in check mode, in this order.
   returned: always
@@ -166,7 +214,7 @@ problems:
     - "luns[0].bdev: no bdev named disk7. Declare it in bdevs or create it first. Known bdevs: disk0, disk1."
 """
 
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.model import TARGET_NODE
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.base import TARGET_NODE
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.run import run_object
 
 

@@ -16,12 +16,13 @@ from typing import Any
 
 import pytest
 from engine_process import DEADLINE, NODE_BASE, Engine, Launch, free_port
-from pdu.initiator import NAME, Initiator
+from pdu.initiator import NAME, Initiator, LoginRefused
 from pdu.wire import ASYNC
 
 COLLECTIONS = Path(__file__).resolve().parents[2] / "build" / "collections"
 MODULES = "ansible_collections.openlun.iscsi.plugins.modules"
 MIB = 1 << 20
+SECRET, MSECRET = "not-for-your-eyes", "nor-for-theirs"
 
 Result = dict[str, Any]
 Run = Callable[..., Result]
@@ -60,9 +61,14 @@ def run(engine: Engine) -> Run:
 def everything(engine: Engine) -> list[Any]:
     methods = [
         "bdev_get_bdevs",
-        *(f"iscsi_get_{kind}" for kind in ("portal_groups", "initiator_groups", "target_nodes")),
+        *(f"iscsi_get_{kind}" for kind in ("portal_groups", "initiator_groups", "target_nodes", "auth_groups")),
     ]
     return [engine.rpc(method) for method in methods]
+
+
+def policy(answer: Result) -> tuple[Any, ...]:
+    """What an engine says of CHAP."""
+    return tuple(answer[name] for name in ("disable_chap", "require_chap", "mutual_chap", "chap_group"))
 
 
 def serve(run: Run, tmp_path: Path) -> Result:
@@ -72,8 +78,9 @@ def serve(run: Run, tmp_path: Path) -> Result:
             {"name": "disk0", "type": "aio", "path": str(tmp_path / "disk0.img"), "size": "8MiB"},
             {"name": "Malloc0", "type": "malloc", "size": "16MiB"},
         ],
+        "auth_groups": [{"tag": 1, "secrets": [{"user": "u1", "secret": SECRET}]}],
         "portal_groups": [{"tag": 1, "portals": [f"127.0.0.1:{free_port()}"]}],
-        "initiator_groups": [{"tag": 2, "initiators": ["ANY"], "netmasks": ["127.0.0.0/8"]}],
+        "initiator_groups": [{"tag": 2, "initiators": ["ANY"], "netmasks": ["0.0.0.0/0"]}],
         "target_nodes": [
             {
                 "name": "disk1",
@@ -87,9 +94,13 @@ def serve(run: Run, tmp_path: Path) -> Result:
     return config
 
 
-def log_in(config: Result) -> Initiator:
+def connect(config: Result) -> Initiator:
     host, _colon, port = config["portal_groups"][0]["portals"][0].partition(":")
-    return Initiator((host, int(port))).login(f"{NODE_BASE}:disk1")
+    return Initiator((host, int(port)))
+
+
+def log_in(config: Result) -> Initiator:
+    return connect(config).login(f"{NODE_BASE}:disk1")
 
 
 def is_logged_in(initiator: Initiator) -> bool:
@@ -101,6 +112,11 @@ def is_logged_in(initiator: Initiator) -> bool:
 LIVES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     # module: (options that create, options that change, what the change does)
     "bdev": ({"name": "disk", "type": "aio", "path": "{tmp}/disk", "size": "4MiB"}, {"size": "8MiB"}, "edit"),
+    "auth_group": (
+        {"tag": 5, "secrets": [{"user": "u1", "secret": SECRET}, {"user": "u2", "secret": SECRET}]},
+        {"secrets": [{"user": "u1", "secret": "another secret", "muser": "target", "msecret": MSECRET}]},
+        "edit",
+    ),
     "portal_group": ({"tag": 5, "portals": ["127.0.0.1:{port}"]}, {"private": True}, "replace"),
     "initiator_group": (
         {"tag": 5, "initiators": ["ANY"], "netmasks": ["10.0.0.0/8"]},
@@ -109,7 +125,11 @@ LIVES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     ),
     "target_node": (
         {"name": "n", "luns": [{"bdev": "Malloc0"}], "maps": [{"portal_group": 1, "initiator_group": 2}]},
-        {"luns": [{"id": 0, "bdev": "Malloc0"}, {"id": 7, "bdev": "Malloc0"}]},
+        {
+            "luns": [{"id": 0, "bdev": "Malloc0"}, {"id": 7, "bdev": "Malloc0"}],
+            "auth_group": 1,
+            "redirects": [{"portal_group": 1, "address": "[fd00::7]:3261"}],
+        },
         "edit",
     ),
 }
@@ -159,7 +179,7 @@ def test_a_whole_configuration(run: Run, engine: Engine, tmp_path: Path) -> None
 
     pruned = run("target_config", bdevs=[{"name": "disk0"}], prune=True, force=True)
     assert {each["action"] for each in pruned["actions"]} == {"delete"}
-    assert [len(each) for each in everything(engine)] == [1, 0, 0, 0]
+    assert [len(each) for each in everything(engine)] == [1, 0, 0, 0, 0]
 
 
 def test_a_served_configuration_survives_a_restart(launch: Launch, tmp_path: Path) -> None:
@@ -169,8 +189,74 @@ def test_a_served_configuration_survives_a_restart(launch: Launch, tmp_path: Pat
         return run_module(module, {"socket": str(engine.socket), **options})
 
     config = serve(run_on_engine, tmp_path)
+    config["discovery_auth"] = {"chap": "required", "auth_group": 1}
+    config["target_nodes"][0]["redirects"] = [{"portal_group": 1, "address": "192.0.2.1"}]
+    assert run_on_engine("target_config", **config)["changed"] is True
     engine.restart()
     assert run_on_engine("target_config", **config)["changed"] is False
+
+
+def test_discovery_is_asked_for_secrets_and_asked_no_more(run: Run, engine: Engine, tmp_path: Path) -> None:
+    serve(run, tmp_path)
+    for options, flags in (
+        ({"chap": "required", "auth_group": 1}, (False, True, False, 1)),
+        ({"chap": "auto"}, (False, False, False, 1)),
+        ({"chap": "none"}, (True, False, False, 0)),
+    ):
+        before = policy(engine.rpc("iscsi_get_options"))
+        foretold = run("discovery_auth", check=True, **options)
+        assert policy(engine.rpc("iscsi_get_options")) == before
+        done = run("discovery_auth", **options)
+        assert (done["actions"], done["discovery_auth"]) == (foretold["actions"], foretold["discovery_auth"])
+        assert policy(engine.rpc("iscsi_get_options")) == flags
+        assert not run("discovery_auth", **options)["changed"]
+    failed = run("discovery_auth", fails=True, chap="required", auth_group=7)
+    assert failed["problems"][0].startswith("auth_group: no auth group with tag 7.")
+
+
+def test_options_are_compared_on_an_engine_that_serves(run: Run) -> None:
+    assert not run("target_options", max_sessions=128)["changed"]
+    failed = run("target_options", fails=True, max_sessions=64, nop_in_interval=61)
+    assert [problem.partition(":")[0] for problem in failed["problems"]] == ["nop_in_interval", "max_sessions"]
+    assert "--wait-for-rpc" in failed["problems"][1]
+
+
+@pytest.mark.parametrize("module", ["target_options", "target_config"])
+def test_options_are_set_on_an_engine_that_waits_for_them(launch: Launch, module: str) -> None:
+    engine = launch("--wait-for-rpc", state=True)
+    disk = {"name": "Malloc0", "type": "malloc", "size": "1MiB"}
+
+    def run_on_engine(module: str, /, **options: Any) -> Result:
+        return run_module(module, {"socket": str(engine.socket), **options})
+
+    waiting = run_on_engine("bdev", **disk)
+    assert "openlun.iscsi.target_options" in waiting["msg"]
+    given = {"max_sessions": 64, "node_base": "iqn.2024-01.com.example"}
+    options = given if module == "target_options" else {"target_options": given, "bdevs": [disk]}
+    foretold = run_module(module, {"socket": str(engine.socket), **options}, check=True)
+    assert "--wait-for-rpc" in str(foretold["warnings"])
+    done = run_on_engine(module, **options)
+    assert done["actions"] == foretold["actions"]
+    assert done["actions"][0]["object"] == "target options"
+    assert not run_on_engine(module, **options)["changed"]
+
+    engine.arguments.remove("--wait-for-rpc")
+    engine.restart()
+    assert {name: engine.rpc("iscsi_get_options")[name] for name in given} == given
+    assert not run_on_engine(module, **options)["changed"]
+
+
+def test_a_redirect_sends_initiators_elsewhere(run: Run, tmp_path: Path) -> None:
+    config = serve(run, tmp_path)
+    with log_in(config) as initiator:
+        run("target_node", name="disk1", redirects=[{"portal_group": 1, "address": "192.0.2.1:3261"}])
+        assert is_logged_in(initiator)
+        with connect(config) as other, pytest.raises(LoginRefused) as refusal:
+            other.login(f"{NODE_BASE}:disk1")
+        assert refusal.value.status == (1, 1)  # moved temporarily, RFC 7143 §11.13.5
+        run("target_node", name="disk1", redirects=[])
+        with log_in(config) as again:
+            assert is_logged_in(again)
 
 
 def test_sessions_are_named_and_kept_without_force(run: Run, tmp_path: Path) -> None:
@@ -234,7 +320,7 @@ def test_wrong_options_are_all_named_and_nothing_is_sent(run: Run, engine: Engin
         "target_nodes[0].maps[0].initiator_group",
     ]
     assert "Known bdevs: fine." in failed["msg"]
-    assert everything(engine) == [[], [], [], []]
+    assert everything(engine) == [[], [], [], [], []]
 
 
 def test_a_portal_the_host_lacks_leaves_the_old_group_serving(run: Run, engine: Engine, tmp_path: Path) -> None:
@@ -263,7 +349,8 @@ def test_info_tells_what_there_is(run: Run, tmp_path: Path) -> None:
     info = run("target_info", check=True)
     assert (info["changed"], info["engine"]["type"], info["engine"]["version"]) == (False, "builtin", "0.1.0")
     assert info["options"]["node_base"] == NODE_BASE
-    kinds = ("bdevs", "portal_groups", "initiator_groups", "target_nodes")
+    lists = ("bdevs", "auth_groups", "portal_groups", "initiator_groups", "target_nodes")
+    kinds = (*lists, "discovery_auth", "target_options")
     assert not run("target_config", prune=True, **{kind: info[kind] for kind in kinds})["changed"]
     assert info["portal_groups"] == [{**config["portal_groups"][0], "private": False}]
 
@@ -296,37 +383,92 @@ PLAY = """
 """
 
 
-def test_a_play_reaches_the_engine_through_its_action_group(engine: Engine, tmp_path: Path) -> None:
-    play = tmp_path / "play.yml"
-    play.write_text(PLAY.format(socket=engine.socket))
+def play(text: str, directory: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a play on this host, with all files that Ansible makes in ``directory``."""
+    path = directory / "play.yml"
+    path.write_text(text)
     ansible = Path(sys.executable).with_name("ansible-playbook")
     environment = {
         **os.environ,
         "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
         "ANSIBLE_LOCALHOST_WARNING": "false",
-        "ANSIBLE_HOME": str(tmp_path),
+        "ANSIBLE_HOME": str(directory / "home"),
+        "ANSIBLE_LOCAL_TEMP": str(directory / "local"),
+        "ANSIBLE_REMOTE_TMP": str(directory / "remote"),
         "ANSIBLE_NOCOLOR": "1",
     }
+    python = f"ansible_python_interpreter={sys.executable}"
+    command = [ansible, "-i", "localhost,", "-c", "local", "-e", python, *options, path]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_play_reaches_the_engine_through_its_action_group(engine: Engine, tmp_path: Path) -> None:
     for options, recap in ((["--check", "--diff"], "changed=1"), (["-vvv"], "changed=1"), ([], "changed=0")):
-        ended = subprocess.run(
-            [
-                ansible,
-                "-i",
-                "localhost,",
-                "-c",
-                "local",
-                "-e",
-                f"ansible_python_interpreter={sys.executable}",
-                *options,
-                play,
-            ],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        ended = play(PLAY.format(socket=engine.socket), tmp_path, *options)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         assert recap in ended.stdout
         if "--diff" in options:
             assert "1MiB" in ended.stdout
+
+
+SECRET_PLAY = """
+- hosts: localhost
+  gather_facts: false
+  vars_files: [secrets.yml]
+  module_defaults:
+    group/openlun.iscsi.target:
+      socket: {socket}
+  tasks:
+    - openlun.iscsi.target_config:
+        auth_groups:
+          - tag: 1
+            secrets:
+              - {{user: u1, secret: "{{{{ one }}}}", muser: target, msecret: "{{{{ back }}}}"}}
+        discovery_auth: {{chap: mutual, auth_group: 1}}
+    - openlun.iscsi.auth_group:
+        tag: 1
+        secrets:
+          - {{user: u1, secret: "{{{{ two }}}}", muser: target, msecret: "{{{{ back }}}}"}}
+          - {{user: u2, secret: "{{{{ one }}}}"}}
+      register: group
+    - ansible.builtin.debug:
+        var: group
+    - openlun.iscsi.target_info:
+    - openlun.iscsi.rpc:
+        method: iscsi_get_auth_groups
+    - openlun.iscsi.rpc:
+        method: iscsi_auth_group_add_secret
+        params: {{tag: 1, user: u3, secret: "{{{{ two }}}}"}}
+    - openlun.iscsi.auth_group:
+        tag: 1
+        secrets: [{{user: u1, secret: "{{{{ one }}}}", msecret: "{{{{ one }}}}"}}]
+      ignore_errors: true
+    - openlun.iscsi.auth_group:
+        tag: 1
+        secrets: [{{secret: "{{{{ one }}}}"}}]
+      ignore_errors: true
+    - openlun.iscsi.rpc:
+        method: iscsi_create_auth_group
+        params: {{tag: 1, secrets: [{{user: u1, secret: "{{{{ one }}}}"}}]}}
+      ignore_errors: true
+"""
+
+
+def test_no_secret_is_shown_logged_or_left_in_a_file(launch: Launch, tmp_path: Path) -> None:
+    engine = launch("--log-level", "DEBUG", state=True)
+    words = {"one": SECRET, "two": f"{SECRET}-2", "back": MSECRET}
+    (tmp_path / "secrets.yml").write_text(json.dumps(words))
+    shown = ""
+    for options in (("--check", "--diff"), ("--diff",), ()):
+        ended = play(SECRET_PLAY.format(socket=engine.socket), tmp_path, "-vvv", *options)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        shown += ended.stdout + ended.stderr
+    assert engine.rpc("iscsi_get_auth_groups")[0]["secrets"][0]["secret"] == words["two"]
+    assert "u1 with muser target" in shown
+    assert "u1 with muser target (new secret)" in shown
+    kept = (tmp_path / "secrets.yml", engine.state_dir / "config.json")
+    files = [path for place in (tmp_path, engine.directory) for path in place.rglob("*") if path.is_file()]
+    texts = {str(path): path.read_text(errors="replace") for path in files if path not in kept}
+    for place, text in {"the output": shown, "the engine's log": engine.words(), **texts}.items():
+        assert not any(word in text for word in words.values()), place
+    assert (engine.state_dir / "config.json").stat().st_mode & 0o077 == 0

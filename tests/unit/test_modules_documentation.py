@@ -14,6 +14,7 @@ import yaml
 from ansible_collections.openlun.iscsi.plugins.doc_fragments._target import ModuleDocFragment
 from ansible_collections.openlun.iscsi.plugins.module_utils._rpc import DEFAULT_SOCKET
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.arguments import config_arguments, object_arguments
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.base import SINGLETONS
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.declaration import COLLECTIONS
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.info import only_reads
 
@@ -54,6 +55,16 @@ def test_the_whole_configuration_documents_an_object_with_the_options_of_its_mod
 def test_the_whole_configuration_takes_every_option_of_a_single_object(kind: str) -> None:
     inside = config_arguments()[COLLECTIONS[kind]]["options"]
     assert {name: object_arguments(kind)[name] for name in inside} == inside
+
+
+@pytest.mark.parametrize("kind", SINGLETONS)
+def test_the_whole_configuration_has_what_every_engine_has_once(kind: str) -> None:
+    whole = documentation("target_config")["options"][kind]["suboptions"]
+    single = documentation(kind)["options"]
+    assert whole.keys() == single.keys() == config_arguments()[kind]["options"].keys()
+    assert {name: {**each, "description": None} for name, each in whole.items()} == {
+        name: {**each, "description": None} for name, each in single.items()
+    }
 
 
 @pytest.mark.parametrize("method", ["bdev_get_bdevs", "rpc_get_methods", "spdk_get_version", "framework_wait_init"])

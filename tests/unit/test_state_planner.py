@@ -145,6 +145,7 @@ def test_what_a_node_cannot_change_replaces_it_and_needs_force_if_somebody_is_lo
 
 
 def test_a_replaced_node_keeps_its_authentication(engine: FakeEngine) -> None:
+    engine.auth_groups[7] = {}
     engine.nodes[f"{BASE}:n1"].update(disable_chap=False, require_chap=True, chap_group=7)
     execute(planned(engine, target_nodes=[{"name": "n1", "queue_depth": 32}]), engine)
     node = engine.nodes[f"{BASE}:n1"]

@@ -21,16 +21,39 @@ from fake_engine import FakeEngine
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-Variables = dict[str, list[dict[str, Any]]]
+Variables = dict[str, Any]
 
 UUIDS = [f"2b6601ba-eada-44fb-9a83-a20eb9eb9e9{digit}" for digit in range(4)]
 PORTALS = ["10.0.0.1:3260", "10.0.0.1:3261", "10.0.0.2:3260", "[fd00::1]:3260", "*:3262"]
 INITIATORS = ["ANY", "!iqn.2020-01.test:evil", "iqn.2020-01.test:a", "iqn.2020-01.test:b"]
-MASKS = ["ANY", "10.0.0.0/8", "[fd00::]/8", "192.168.0.7"]
+MASKS = ["ANY", "10.0.0.0/8", "[fd00::]/8", "192.168.0.7", "0.0.0.0/0"]
+SECRETS = ["first secret", "second secret"]
 
 
 def some(values: Sequence[Any], most: int = 3) -> st.SearchStrategy[list[Any]]:
     return st.lists(st.sampled_from(values), min_size=1, max_size=most, unique=True)
+
+
+@st.composite
+def auth_groups(draw: st.DrawFn) -> list[dict[str, Any]]:
+    groups = []
+    for tag in draw(st.lists(st.sampled_from([1, 2]), max_size=2, unique=True)):
+        secrets = [{"user": user, "secret": draw(st.sampled_from(SECRETS))} for user in draw(some(["u1", "u2", "u3"]))]
+        for secret in secrets:
+            if draw(st.booleans()):
+                secret.update(muser="target", msecret=draw(st.sampled_from(["back one", "back two"])))
+        groups.append({"tag": tag, "secrets": secrets})
+    return groups
+
+
+def policies(groups: Sequence[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """What can be asked of whom with these auth groups."""
+    possible: list[dict[str, Any]] = [{"chap": "none"}]
+    for group in groups:
+        possible += [{"chap": chap, "auth_group": group["tag"]} for chap in ("auto", "required")]
+        if any("muser" in secret for secret in group["secrets"]):
+            possible.append({"chap": "mutual", "auth_group": group["tag"]})
+    return st.sampled_from(possible)
 
 
 @st.composite
@@ -48,9 +71,15 @@ def configurations(draw: st.DrawFn) -> Variables:
             bdevs.append({**bdev, "type": "aio", "path": paths[index], "size": size, "readonly": draw(st.booleans())})
     free = list(draw(st.permutations(PORTALS)))
     portal_groups = [
-        {"tag": tag, "portals": [free.pop() for _portal in range(draw(st.integers(1, 2))) if free]}
+        {
+            "tag": tag,
+            "portals": [free.pop() for _portal in range(draw(st.integers(1, 2))) if free],
+            "private": draw(st.booleans()),
+        }
         for tag in draw(some([1, 2], 2))
     ]
+    public = [group["tag"] for group in portal_groups if not group["private"]]
+    secrets = draw(auth_groups())
     initiator_groups = [
         {"tag": tag, "initiators": draw(some(INITIATORS)), "netmasks": draw(some(MASKS))}
         for tag in draw(some([1, 2], 2))
@@ -67,11 +96,19 @@ def configurations(draw: st.DrawFn) -> Variables:
             "maps": [{"portal_group": portals, "initiator_group": group} for portals, group in draw(some(maps))],
             "queue_depth": draw(st.sampled_from([32, 64])),
             "header_digest": draw(st.booleans()),
+            **draw(policies(secrets)),
         }
         for name in draw(st.lists(st.sampled_from(["n0", "n1", "n2"]), max_size=3, unique=True))
     ]
+    for node in nodes:
+        ways = sorted({each["portal_group"] for each in node["maps"]} & set(public))
+        addresses = st.sampled_from(["192.0.2.1:3260", "[fd00::99]:3261"])
+        chosen = [tag for tag in ways if draw(st.booleans())]
+        node["redirects"] = [{"portal_group": tag, "address": draw(addresses)} for tag in chosen]
     return {
         "bdevs": bdevs,
+        "auth_groups": secrets,
+        "discovery_auth": draw(policies(secrets)),
         "portal_groups": portal_groups,
         "initiator_groups": initiator_groups,
         "target_nodes": nodes,
@@ -186,7 +223,7 @@ def test_what_is_read_can_be_declared_and_changes_nothing(variables: Variables) 
 def test_a_plan_does_not_depend_on_the_order_of_the_variables(before: Variables, after: Variables) -> None:
     assume(files_never_shrink(before, after))
     engine = running(before)
-    backwards = {kind: list(reversed(entries)) for kind, entries in after.items()}
+    backwards = {**after, **{kind: each[::-1] for kind, each in after.items() if isinstance(each, list)}}
     twin = copy.deepcopy(engine)
     converge(engine, after, prune=True, force=True)
     converge(twin, backwards, prune=True, force=True)

@@ -162,6 +162,16 @@ def test_files_are_not_asked_of_an_engine_that_cannot_make_them() -> None:
     assert found == ["bdevs[0].size: spdk cannot make files. Make /srv/f first and leave size out."]
 
 
+@pytest.mark.parametrize("netmask", ["0.0.0.0/0", "[::]/0"])
+def test_all_addresses_of_a_family_are_a_netmask_for_our_engine_and_none_for_spdk(netmask: str) -> None:
+    group = {"tag": 4, "initiators": ["ANY"], "netmasks": ["10.0.0.1", netmask]}
+    ours = read(FakeEngine())
+    assert len(plan(ours.state, declare(entries_of({"initiator_groups": [group]}), BASE), ours.can)) == 1
+    assert problems(FakeEngine(builtin=False), initiator_groups=[group]) == [
+        f"initiator_groups[0].netmasks[1]: spdk matches no address with {netmask}. Write ANY for every address."
+    ]
+
+
 def test_a_bdev_of_another_type_is_served_but_not_managed(engine: FakeEngine) -> None:
     nvme = {"name": "NVMe1n1", "product_name": "NVMe disk", "block_size": 512, "num_blocks": 2048, "uuid": ""}
     engine.bdevs["NVMe1n1"] = nvme

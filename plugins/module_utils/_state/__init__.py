@@ -4,7 +4,7 @@
 """Declared and live state of an iSCSI target, compared by one pure planner.
 
 PRIVATE to the collection. A run walks through it in this order: ``arguments`` (options of the modules) ->
-``declaration`` (variables to wishes) -> ``reader`` (RPC to model) -> ``references`` (does it all fit together?) ->
-``planner`` and ``ripple`` (what has to happen) -> ``schedule`` (in which order) -> ``executor`` and ``calls``
-(as which RPCs) -> ``report`` (what the user sees).
+``declaration`` and ``options`` (variables to wishes) -> ``reader`` (RPC to model; ``startup`` if it does not
+serve yet) -> ``references`` (does it all fit together?) -> ``planner`` and ``ripple`` (what has to happen) ->
+``schedule`` (in which order) -> ``executor`` and ``calls`` (as which RPCs) -> ``report`` (what the user sees).
 """

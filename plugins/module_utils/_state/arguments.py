@@ -8,10 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .._engine.facts import BLOCK_SIZES
+from .._engine.facts import BLOCK_SIZES, TARGET_OPTION_RANGES
 from .._rpc import DEFAULT_SOCKET
+from .auth import ALWAYS, ON_CREATE, POLICIES
+from .base import (
+    AUTH_GROUP,
+    BDEV,
+    DISCOVERY_AUTH,
+    INITIATOR_GROUP,
+    PORTAL_GROUP,
+    SINGLETONS,
+    TARGET_NODE,
+    TARGET_OPTIONS,
+)
 from .declaration import COLLECTIONS
-from .model import BDEV, INITIATOR_GROUP, PORTAL_GROUP, TARGET_NODE
+from .target_options import FLAGS
 
 Arguments = Mapping[str, Mapping[str, Any]]
 
@@ -29,6 +40,11 @@ _LIMITS: Final[Arguments] = {
 }
 _FORCE: Final[Arguments] = {"force": {"type": "bool", "default": False}}
 
+_POLICY: Final[Arguments] = {
+    "chap": {"type": "str", "choices": list(POLICIES)},
+    "auth_group": {"type": "int"},
+}
+
 _OBJECTS: Final[Mapping[str, Arguments]] = {
     BDEV: {
         "name": {"type": "str", "required": True},
@@ -40,6 +56,21 @@ _OBJECTS: Final[Mapping[str, Arguments]] = {
         "readonly": {"type": "bool"},
         "sparse": {"type": "bool"},
         "remove_file": {"type": "bool", "default": False},
+    },
+    AUTH_GROUP: {
+        "tag": {"type": "int", "required": True},
+        "secrets": {
+            "type": "list",
+            "elements": "dict",
+            "no_log": False,
+            "options": {
+                "user": {"type": "str", "required": True},
+                "secret": {"type": "str", "no_log": True},
+                "muser": {"type": "str"},
+                "msecret": {"type": "str", "no_log": True},
+            },
+        },
+        "update_secret": {"type": "str", "choices": [ALWAYS, ON_CREATE], "default": ALWAYS, "no_log": False},
     },
     PORTAL_GROUP: {
         "tag": {"type": "int", "required": True},
@@ -70,19 +101,38 @@ _OBJECTS: Final[Mapping[str, Arguments]] = {
         "queue_depth": {"type": "int"},
         "header_digest": {"type": "bool"},
         "data_digest": {"type": "bool"},
+        **_POLICY,
+        "redirects": {
+            "type": "list",
+            "elements": "dict",
+            "options": {
+                "portal_group": {"type": "int", "required": True},
+                "address": {"type": "str", "required": True},
+            },
+        },
+    },
+    DISCOVERY_AUTH: _POLICY,
+    TARGET_OPTIONS: {
+        "node_base": {"type": "str"},
+        **{name: {"type": "bool"} for name in FLAGS},
+        **{name: {"type": "int"} for name in TARGET_OPTION_RANGES},
     },
 }
 
 
 def object_arguments(kind: str) -> dict[str, Mapping[str, Any]]:
     """The options of the module for one object of ``kind``."""
-    return {**_OBJECTS[kind], **_STATE, **_FORCE, **CONNECTION}
+    presence = {} if kind in SINGLETONS else {**_STATE, **_FORCE}
+    return {**_OBJECTS[kind], **presence, **CONNECTION}
 
 
 def config_arguments() -> dict[str, Mapping[str, Any]]:
-    """The options of target_config: a list of every kind, and how far a run may go."""
+    """The options of target_config: a list of every kind, the singletons, and how far a run may go."""
     lists: dict[str, Mapping[str, Any]] = {
         collection: {"type": "list", "elements": "dict", "options": {**_OBJECTS[kind], **_STATE}}
         for kind, collection in COLLECTIONS.items()
     }
-    return {**lists, **_LIMITS, **_FORCE, **CONNECTION}
+    singletons: dict[str, Mapping[str, Any]] = {
+        kind: {"type": "dict", "options": _OBJECTS[kind]} for kind in SINGLETONS
+    }
+    return {**lists, **singletons, **_LIMITS, **_FORCE, **CONNECTION}

@@ -8,19 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+from .._engine.facts import MAX_SECRETS_PER_CALL
 from .._rpc import Call
-from .model import (
-    BDEV,
-    INITIATOR_GROUP,
-    PORTAL_GROUP,
-    TARGET_NODE,
-    Bdev,
-    InitiatorGroup,
-    Lun,
-    Map,
-    PortalGroup,
-    TargetNode,
-)
+from .auth import AuthGroup, DiscoveryAuth, Secret, loosens, rpc_policy
+from .base import AUTH_GROUP, BDEV, DISCOVERY_AUTH, INITIATOR_GROUP, PORTAL_GROUP, TARGET_NODE
+from .model import Bdev, InitiatorGroup, Lun, Map, PortalGroup, Redirect, TargetNode
 from .operations import Operation
 from .schedule import CHANGE, DOWN, UP, Step
 
@@ -73,10 +65,47 @@ def _bdev_change(operation: Operation) -> _Calls:
     yield Call("bdev_aio_resize", {"name": bdev.name, "size": bdev.size})
 
 
+def _auth_group_up(operation: Operation) -> _Calls:
+    group = _as(AuthGroup, operation.after)
+    first = [secret.to_rpc() for secret in group.secrets[:MAX_SECRETS_PER_CALL]]
+    yield Call("iscsi_create_auth_group", {"tag": group.tag, "secrets": first})
+    yield from _add_secrets(group, group.secrets[MAX_SECRETS_PER_CALL:])
+
+
+def _auth_group_down(operation: Operation) -> _Calls:
+    yield Call("iscsi_delete_auth_group", {"tag": _as(AuthGroup, operation.before).tag})
+
+
+def _auth_group_change(operation: Operation) -> _Calls:
+    """No engine changes a secret: its user goes and comes back at once. Who is logged in stays."""
+    before, after = _as(AuthGroup, operation.before), _as(AuthGroup, operation.after)
+    kept = frozenset(after.secrets)
+    new = {each.user: each for each in after.new_since(before)}
+    for old in before.secrets:
+        if old in kept:
+            continue
+        yield Call("iscsi_auth_group_remove_secret", {"tag": after.tag, "user": old.user})
+        if old.user in new:
+            yield from _add_secrets(after, [new.pop(old.user)])
+    yield from _add_secrets(after, new.values())
+
+
+def _add_secrets(group: AuthGroup, secrets: Iterable[Secret]) -> _Calls:
+    for each in secrets:
+        yield Call("iscsi_auth_group_add_secret", {"tag": group.tag, **each.to_rpc()})
+
+
+def _discovery_auth_change(operation: Operation) -> _Calls:
+    discovery = _as(DiscoveryAuth, operation.after)
+    yield Call("iscsi_set_discovery_auth", rpc_policy(discovery.chap, discovery.auth_group))
+
+
 def _portal_group_up(operation: Operation) -> _Calls:
     group = _as(PortalGroup, operation.after)
     portals = [{"host": portal.host, "port": str(portal.port)} for portal in group.portals]
     yield Call("iscsi_create_portal_group", _given(tag=group.tag, portals=portals, private=group.private or None))
+    if group.chap is not None:
+        yield Call("iscsi_portal_group_set_auth", {"tag": group.tag, **rpc_policy(group.chap, group.auth_group)})
 
 
 def _portal_group_down(operation: Operation) -> _Calls:
@@ -117,12 +146,13 @@ def _target_node_up(operation: Operation) -> _Calls:
             "pg_ig_maps": _maps(node.maps),
             "luns": [{"lun_id": lun.id, "bdev_name": lun.bdev} for lun in luns[:_LUNS_PER_CALL]],
             "queue_depth": node.queue_depth,
-            **node.auth._asdict(),
+            **rpc_policy(node.chap, node.auth_group),
             "header_digest": node.header_digest,
             "data_digest": node.data_digest,
         },
     )
     yield from _add_luns(node, luns[_LUNS_PER_CALL:])
+    yield from _set_redirects(node, node.redirects)
 
 
 def _target_node_down(operation: Operation) -> _Calls:
@@ -130,15 +160,35 @@ def _target_node_down(operation: Operation) -> _Calls:
 
 
 def _target_node_change(operation: Operation) -> _Calls:
+    """Stricter first and more open last, so that nobody comes in who may neither before nor after."""
     before, after = _as(TargetNode, operation.before), _as(TargetNode, operation.after)
+    policy: list[Call] = []
+    if (before.chap, before.auth_group) != (after.chap, after.auth_group):
+        params = {"name": after.name, **rpc_policy(after.chap, after.auth_group)}
+        policy.append(Call("iscsi_target_node_set_auth", params))
+    opens = loosens(before.chap, after.chap)
+    yield from () if opens else policy
     yield from _add_luns(after, sorted(set(after.luns) - set(before.luns)))
     left = [each for each in before.maps if each not in operation.detached]
     live, wanted = _groups(left), _groups(after.maps)
+    # The engine ends a redirect with the last map of its portal group.
+    redirects = {each for each in before.redirects if each.portal_group in live}
+    unwanted = {each.portal_group for each in redirects} - {each.portal_group for each in after.redirects}
+    for portal_group in sorted(unwanted & wanted.keys()):
+        yield Call("iscsi_target_node_set_redirect", {"name": after.name, "pg_tag": portal_group})
     # New portal groups before old ones go, so that there is always a way in.
     for portal_group in [*wanted, *(tag for tag in live if tag not in wanted)]:
         for verb, groups in reordered(live.get(portal_group, ()), wanted.get(portal_group, ())):
             maps = [Map(portal_group, group) for group in groups]
             yield Call(f"iscsi_target_node_{verb}_pg_ig_maps", {"name": after.name, "pg_ig_maps": _maps(maps)})
+    yield from _set_redirects(after, (each for each in after.redirects if each not in redirects))
+    yield from policy if opens else ()
+
+
+def _set_redirects(node: TargetNode, redirects: Iterable[Redirect]) -> _Calls:
+    for tag, address in redirects:
+        where = {"redirect_host": address.host.strip("[]"), "redirect_port": str(address.port)}
+        yield Call("iscsi_target_node_set_redirect", {"name": node.name, "pg_tag": tag, **where})
 
 
 def _add_luns(node: TargetNode, luns: Iterable[Lun]) -> _Calls:
@@ -151,6 +201,10 @@ _CALLS: Final[dict[tuple[str, str], Callable[[Operation], _Calls]]] = {
     (UP, BDEV): _bdev_up,
     (DOWN, BDEV): _bdev_down,
     (CHANGE, BDEV): _bdev_change,
+    (UP, AUTH_GROUP): _auth_group_up,
+    (DOWN, AUTH_GROUP): _auth_group_down,
+    (CHANGE, AUTH_GROUP): _auth_group_change,
+    (CHANGE, DISCOVERY_AUTH): _discovery_auth_change,
     (UP, PORTAL_GROUP): _portal_group_up,
     (DOWN, PORTAL_GROUP): _portal_group_down,
     (UP, INITIATOR_GROUP): _initiator_group_up,

@@ -5,19 +5,17 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from .._engine import facts
-from .model import BDEV, INITIATOR_GROUP, KINDS, PORTAL_GROUP, TARGET_NODE, Lun, Map, Ref, label
-from .names import check_name, full_name, parse_initiator
-from .portals import parse_netmask, parse_portal
-from .sizes import parse_size
+from .base import SINGLETONS, Ref, label
+from .model import KINDS
+from .options import KEYS, OPTIONS
+from .text import Problems
 
-COLLECTIONS: Final[Mapping[str, str]] = {kind: f"{kind}s" for kind in KINDS}
-"""Kind -> the option that lists objects of it."""
+COLLECTIONS: Final[Mapping[str, str]] = {kind: f"{kind}s" for kind in KINDS if kind not in SINGLETONS}
+"""Kind -> the option that lists objects of it. The option of a singleton is called like its kind."""
 
 
 class Entry(NamedTuple):
@@ -44,13 +42,6 @@ class Wish(NamedTuple):
         return self.entry.at(option)
 
 
-class Problems(list[str]):
-    """Sentences, each with the path of the variable it is about."""
-
-    def note(self, path: str, text: str) -> None:
-        self.append(f"{path}: {text}" if path else text)
-
-
 @dataclass(frozen=True)
 class Declaration:
     """Everything that was asked for, and what is wrong with it."""
@@ -60,8 +51,16 @@ class Declaration:
 
 
 def entries_of(variables: Mapping[str, Any]) -> Iterator[Entry]:
-    """The entries of ``{"bdevs": [{"name": …}, …], "portal_groups": None, …}``; None means not given."""
-    for kind, collection in COLLECTIONS.items():
+    """The entries of ``{"bdevs": [{"name": …}, …], "portal_groups": None, "discovery_auth": {…}, …}``.
+
+    None means not given.
+    """
+    for kind in KINDS:
+        if kind in SINGLETONS:
+            if variables.get(kind):
+                yield Entry(kind, variables[kind], kind)
+            continue
+        collection = COLLECTIONS[kind]
         for index, options in enumerate(variables.get(collection) or ()):
             yield Entry(kind, options, f"{collection}[{index}]")
 
@@ -73,7 +72,7 @@ def declare(entries: Iterable[Entry], node_base: str) -> Declaration:
     for entry in entries:
         key = KINDS[entry.kind].KEY
         try:
-            ref = (entry.kind, _KEYS[entry.kind](entry.options[key], node_base))
+            ref = (entry.kind, KEYS[entry.kind](entry.options[key], node_base) if key else "")
         except ValueError as error:
             problems.note(entry.at(key), str(error))
             continue
@@ -82,7 +81,7 @@ def declare(entries: Iterable[Entry], node_base: str) -> Declaration:
             continue
         wishes[ref] = Wish(
             ref,
-            {key: ref[1], **_given(entry, problems)},
+            {**({key: ref[1]} if key else {}), **_given(entry, problems)},
             entry,
             present=entry.options.get("state", "present") == "present",
             remove_file=bool(entry.options.get("remove_file")),
@@ -93,7 +92,7 @@ def declare(entries: Iterable[Entry], node_base: str) -> Declaration:
 def _given(entry: Entry, problems: Problems) -> dict[str, Any]:
     """Option -> parsed value, for the options that were given and that parse."""
     given = {}
-    for option, parse in _OPTIONS[entry.kind].items():
+    for option, parse in OPTIONS[entry.kind].items():
         value = entry.options.get(option)
         if value is None:
             continue
@@ -106,148 +105,3 @@ def _given(entry: Entry, problems: Problems) -> dict[str, Any]:
         if len(problems) == before:
             given[option] = parsed
     return given
-
-
-# A parser takes the value, its path and the list for problems of its parts; one of the value itself is a ValueError.
-_Parse = Callable[[Any, str, Problems], Any]
-
-
-def _one(parse: Callable[[Any], Any]) -> _Parse:
-    return lambda value, _path, _problems: parse(value)
-
-
-def _each(parse: Callable[[Any], Any], most: int, identity: Callable[[Any], Any] = lambda item: item) -> _Parse:
-    """A list with at least one item and no two that are the same by ``identity``."""
-
-    def parse_list(values: Any, path: str, problems: Problems) -> tuple[Any, ...]:
-        if not values:
-            raise ValueError("the list is empty. Leave the option out to keep what is there.")
-        if len(values) > most:
-            raise ValueError(f"{len(values)} entries are more than the {most} an engine takes.")
-        seen: dict[Any, int] = {}
-        items = []
-        for index, value in enumerate(values):
-            try:
-                item = parse(value)
-            except ValueError as error:
-                problems.note(f"{path}[{index}]", str(error))
-                continue
-            first = seen.setdefault(identity(item), index)
-            if first != index:
-                problems.note(f"{path}[{index}]", f"repeats {path}[{first}].")
-            items.append(item)
-        return tuple(items)
-
-    return parse_list
-
-
-def _between(what: str, low: int, high: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        number = int(value)
-        if not low <= number <= high:
-            raise ValueError(f"{what} {number} is not between {low} and {high}.")
-        return number
-
-    return check
-
-
-def _text(most_bytes: int) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        text = str(value)
-        if len(text.encode("utf-8", "surrogateescape")) > most_bytes:
-            raise ValueError(f"{text!r} is longer than {most_bytes} bytes.")
-        if not text.isprintable():
-            raise ValueError(f"{text!r} holds characters that cannot be printed.")
-        return text
-
-    return check
-
-
-def _bdev_name(value: Any) -> str:
-    name = _text(facts.MAX_BDEV_NAME_BYTES)(value)
-    if not name or name != name.strip():
-        raise ValueError(f"{name!r} is not a name for a bdev.")
-    return name
-
-
-def _node_name(value: Any, node_base: str) -> str:
-    name = full_name(str(value), node_base)
-    check_name(name)
-    return name
-
-
-def _size(value: Any) -> int:
-    size = parse_size(str(value))
-    if size == 0:
-        raise ValueError("a disk of size 0 holds nothing.")
-    return size
-
-
-def _uuid(value: Any) -> str:
-    try:
-        return str(uuid.UUID(str(value)))
-    except ValueError:
-        raise ValueError(f"{value!r} is not a UUID such as 2b6601ba-eada-44fb-9a83-a20eb9eb9e90.") from None
-
-
-def _path(value: Any) -> str:
-    path = str(value)
-    if not path.startswith("/"):
-        raise ValueError(f"{path!r} is not an absolute path.")
-    return path
-
-
-def _block_size(value: Any) -> int:
-    if int(value) not in facts.BLOCK_SIZES:
-        sizes = " and ".join(str(size) for size in facts.BLOCK_SIZES)
-        raise ValueError(f"{value} is not a block size the engines serve; those are {sizes}.")
-    return int(value)
-
-
-_PORTAL_GROUP_TAG: Final = _between("tag", 1, facts.MAX_PORTAL_GROUP_TAG)
-_INITIATOR_GROUP_TAG: Final = _between("tag", 1, facts.MAX_TAG)
-_LUN_ID: Final = _between("LUN", 0, facts.MAX_LUN_ID)
-
-
-def _lun(value: Mapping[str, Any]) -> Lun:
-    return Lun(_LUN_ID(value["id"]), str(value["bdev"]))
-
-
-def _map(value: Mapping[str, Any]) -> Map:
-    return Map(_PORTAL_GROUP_TAG(value["portal_group"]), _INITIATOR_GROUP_TAG(value["initiator_group"]))
-
-
-_KEYS: Final[Mapping[str, Callable[[Any, str], Any]]] = {
-    BDEV: lambda value, _node_base: _bdev_name(value),
-    PORTAL_GROUP: lambda value, _node_base: _PORTAL_GROUP_TAG(value),
-    INITIATOR_GROUP: lambda value, _node_base: _INITIATOR_GROUP_TAG(value),
-    TARGET_NODE: _node_name,
-}
-
-_OPTIONS: Final[Mapping[str, Mapping[str, _Parse]]] = {
-    BDEV: {
-        "type": _one(str),
-        "size": _one(_size),
-        "block_size": _one(_block_size),
-        "uuid": _one(_uuid),
-        "path": _one(_path),
-        "readonly": _one(bool),
-        "sparse": _one(bool),
-    },
-    PORTAL_GROUP: {
-        "portals": _each(parse_portal, facts.MAX_PORTALS_PER_GROUP),
-        "private": _one(bool),
-    },
-    INITIATOR_GROUP: {
-        "initiators": _each(parse_initiator, facts.MAX_INITIATORS_PER_GROUP),
-        "netmasks": _each(parse_netmask, facts.MAX_NETMASKS_PER_GROUP),
-    },
-    TARGET_NODE: {
-        "alias": _one(_text(facts.MAX_ALIAS_BYTES)),
-        "luns": _each(_lun, facts.MAX_LUNS, identity=lambda lun: lun.id),
-        "maps": _each(_map, facts.MAX_MAPS_PER_NODE),
-        "queue_depth": _one(_between("queue depth", 1, facts.MAX_QUEUE_DEPTH)),
-        "header_digest": _one(bool),
-        "data_digest": _one(bool),
-    },
-}

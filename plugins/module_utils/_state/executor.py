@@ -10,8 +10,10 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from .._rpc import CallError, RpcError, Unreachable
+from .auth import hide
+from .base import PORTAL_GROUP, Ref, label
 from .calls import calls
-from .model import PORTAL_GROUP, Ref, TargetNode, label
+from .model import TargetNode
 from .operations import CREATE, Operation
 from .reader import Client
 from .schedule import Step, levels
@@ -98,7 +100,7 @@ def _send(level: Iterable[Step], client: Client) -> _Sent:
     failures: dict[Ref, tuple[Operation, str]] = {}
     for (_call, operation), result in zip(sent, results):
         if isinstance(result, CallError):
-            failures.setdefault(operation.ref, (operation, str(result)))
+            failures.setdefault(operation.ref, (operation, hide(str(result), [operation.before, operation.after])))
     return _Sent(failures, any(not isinstance(result, CallError) for result in results))
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from .declaration import Declaration, Problems, Wish
-from .model import BDEV, INITIATOR_GROUP, KINDS, PORTAL_GROUP, TARGET_NODE, Bdev, Object, Ref, State, label
+from .base import AUTH_GROUP, BDEV, INITIATOR_GROUP, PORTAL_GROUP, SINGLETONS, TARGET_NODE, Ref, label
+from .declaration import Declaration, Wish
+from .model import KINDS, Bdev, Object, State
+from .text import Problems
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def _prunable(
 
 
 def _is_managed(each: Object) -> bool:
-    return not isinstance(each, Bdev) or each.managed
+    return each.kind not in SINGLETONS and (not isinstance(each, Bdev) or each.managed)
 
 
 def _ignored(ref: Ref, patterns: Iterable[str]) -> bool:
@@ -82,7 +84,7 @@ def _closure(refs: Iterable[Ref], objects: Mapping[Ref, Object]) -> set[Ref]:
 
 
 def _complete(wish: Wish, problems: Problems) -> bool:
-    lacking = list(_MISSING[wish.ref[0]](wish))
+    lacking = list(_MISSING.get(wish.ref[0], _nothing)(wish))
     for option, text in lacking:
         # An option that was given and did not parse has its problem already.
         if wish.entry.options.get(option) is None:
@@ -98,6 +100,15 @@ def _missing_of_bdev(wish: Wish) -> Iterator[tuple[str, str]]:
         yield "size", "a size"
     elif kind == "aio" and "path" not in wish.given:
         yield "path", "the path of its file or device"
+
+
+def _nothing(_wish: Wish) -> Iterator[tuple[str, str]]:
+    return iter(())
+
+
+def _missing_of_auth_group(wish: Wish) -> Iterator[tuple[str, str]]:
+    if "secrets" not in wish.given:
+        yield "secrets", "at least one secret"
 
 
 def _missing_of_portal_group(wish: Wish) -> Iterator[tuple[str, str]]:
@@ -119,6 +130,7 @@ def _missing_of_target_node(wish: Wish) -> Iterator[tuple[str, str]]:
 
 _MISSING: Final = {
     BDEV: _missing_of_bdev,
+    AUTH_GROUP: _missing_of_auth_group,
     PORTAL_GROUP: _missing_of_portal_group,
     INITIATOR_GROUP: _missing_of_initiator_group,
     TARGET_NODE: _missing_of_target_node,

@@ -4,72 +4,33 @@
 """The objects of an iSCSI target, as the engine has them or as they shall be.
 
 Every kind of object is a frozen dataclass that knows its key, the defaults of a new one (``create``), which of its
-properties are compared (``comparable``), how it is shown to people (``show``) and which other objects it needs.
+properties are compared (``comparable``), how it is shown to people (``show``) and which other objects it needs. What
+they have in common is in ``base``, those of CHAP are in ``auth``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar, Union
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Final, NamedTuple, Union
 
 from .._engine.facts import DEFAULT_BLOCK_SIZE, DEFAULT_NODE_BASE, DEFAULT_QUEUE_DEPTH
+from .auth import NONE, AuthGroup, DiscoveryAuth, with_policy
+from .base import (
+    AUTH_GROUP,
+    BDEV,
+    INITIATOR_GROUP,
+    PORTAL_GROUP,
+    TARGET_NODE,
+    BaseObject,
+    Ref,
+)
 from .portals import ANY, Portal, known_netmask
-from .sizes import show_size
-
-BDEV: Final = "bdev"
-PORTAL_GROUP: Final = "portal_group"
-INITIATOR_GROUP: Final = "initiator_group"
-TARGET_NODE: Final = "target_node"
-
-Ref = tuple[str, Union[str, int]]
-"""Kind and key of an object: ``("portal_group", 1)``."""
-
-_Entry = TypeVar("_Entry", bound="_Object")
-
-
-def label(ref: Ref) -> str:
-    """``portal group 1``: how messages name an object."""
-    kind, key = ref
-    return f"{kind.replace('_', ' ')} {key}"
+from .target_options import TargetOptions
 
 
 @dataclass(frozen=True)
-class _Object:
-    """What the kinds have in common. ``kind`` is the name of the module, ``KEY`` the option that identifies."""
-
-    kind: ClassVar[str]
-    KEY: ClassVar[str]
-
-    @cached_property
-    def ref(self) -> Ref:
-        return (self.kind, getattr(self, self.KEY))
-
-    @classmethod
-    def create(cls: type[_Entry], given: Mapping[str, Any]) -> _Entry:
-        """A new object: what is given, and defaults for the rest."""
-        return cls(**given)
-
-    def edited(self: _Entry, given: Mapping[str, Any]) -> _Entry:
-        """This object with what is given; everything else stays."""
-        return replace(self, **given)
-
-    def comparable(self) -> dict[str, Any]:
-        """Property -> value, with equal values for what the engine treats alike."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.compare and each.name != self.KEY}
-
-    def show(self) -> dict[str, Any]:
-        """Property -> value as results and diffs show it."""
-        raise NotImplementedError
-
-    def needs(self) -> Iterator[Ref]:
-        """The objects that must exist before this one."""
-        return iter(())
-
-
-@dataclass(frozen=True)
-class Bdev(_Object):
+class Bdev(BaseObject):
     """A block device of the engine.
 
     ``size`` is None for a new one whose size its file decides, ``block_size`` where the engine asks the device.
@@ -113,7 +74,7 @@ class Bdev(_Object):
 
 
 @dataclass(frozen=True)
-class PortalGroup(_Object):
+class PortalGroup(BaseObject):
     """Addresses the target listens on."""
 
     kind: ClassVar[str] = PORTAL_GROUP
@@ -122,6 +83,9 @@ class PortalGroup(_Object):
     tag: int
     portals: tuple[Portal, ...]
     private: bool = False
+    chap: str | None = None
+    """A policy for discovery of its own, which survives when the group is replaced; None: that of the target."""
+    auth_group: int | None = None
 
     def comparable(self) -> dict[str, Any]:
         return {"portals": frozenset(self.portals), "private": self.private}
@@ -129,9 +93,13 @@ class PortalGroup(_Object):
     def show(self) -> dict[str, Any]:
         return {"tag": self.tag, "portals": [str(portal) for portal in self.portals], "private": self.private}
 
+    def needs(self) -> Iterator[Ref]:
+        if self.auth_group is not None:
+            yield (AUTH_GROUP, self.auth_group)
+
 
 @dataclass(frozen=True)
-class InitiatorGroup(_Object):
+class InitiatorGroup(BaseObject):
     """Who may log in, by name and by address. The order of the names counts: a ``!name`` denies at once."""
 
     kind: ClassVar[str] = INITIATOR_GROUP
@@ -173,6 +141,9 @@ class Lun(NamedTuple):
     id: int
     bdev: str
 
+    def __str__(self) -> str:
+        return f"{self.id}={self.bdev}"
+
 
 class Map(NamedTuple):
     """Who (initiator group) may reach a target node through which addresses (portal group)."""
@@ -180,21 +151,22 @@ class Map(NamedTuple):
     portal_group: int
     initiator_group: int
 
-
-class Auth(NamedTuple):
-    """How a target node authenticates; kept as it is when a node has to be replaced."""
-
-    disable_chap: bool = True
-    require_chap: bool = False
-    mutual_chap: bool = False
-    chap_group: int = 0
+    def __str__(self) -> str:
+        return f"{self.portal_group}:{self.initiator_group}"
 
 
-_OPEN: Final = Auth()
+class Redirect(NamedTuple):
+    """Initiators that come by the portal group are sent to the address."""
+
+    portal_group: int
+    address: Portal
+
+    def __str__(self) -> str:
+        return f"{self.portal_group} to {self.address}"
 
 
 @dataclass(frozen=True)
-class TargetNode(_Object):
+class TargetNode(BaseObject):
     """What an initiator logs in to: LUNs, and the maps that let it in. ``name`` is complete."""
 
     kind: ClassVar[str] = TARGET_NODE
@@ -207,10 +179,31 @@ class TargetNode(_Object):
     queue_depth: int = DEFAULT_QUEUE_DEPTH
     header_digest: bool = False
     data_digest: bool = False
-    auth: Auth = _OPEN
+    chap: str = NONE
+    auth_group: int | None = None
+    redirects: tuple[Redirect, ...] = ()
+
+    @classmethod
+    def create(cls, given: Mapping[str, Any]) -> TargetNode:
+        return cls(**with_policy(given, NONE, None))
+
+    def edited(self, given: Mapping[str, Any]) -> TargetNode:
+        """A redirect that is not asked for ends with the last map of its portal group."""
+        edited = replace(self, **with_policy(given, self.chap, self.auth_group))
+        return edited if "redirects" in given else edited.with_maps(edited.maps)
+
+    def with_maps(self, maps: tuple[Map, ...]) -> TargetNode:
+        """This node with other maps, and the redirects that can be there with them."""
+        mapped = {each.portal_group for each in maps}
+        return replace(self, maps=maps, redirects=tuple(each for each in self.redirects if each.portal_group in mapped))
 
     def comparable(self) -> dict[str, Any]:
-        return {**super().comparable(), "luns": frozenset(self.luns), "maps": self.groups_by_portal_group()}
+        return {
+            **super().comparable(),
+            "luns": frozenset(self.luns),
+            "maps": self.groups_by_portal_group(),
+            "redirects": frozenset(self.redirects),
+        }
 
     def groups_by_portal_group(self) -> dict[int, tuple[int, ...]]:
         """Portal group -> initiator groups. Only the order within a portal group decides who gets in."""
@@ -228,7 +221,20 @@ class TargetNode(_Object):
             "queue_depth": self.queue_depth,
             "header_digest": self.header_digest,
             "data_digest": self.data_digest,
+            "chap": self.chap,
+            "auth_group": self.auth_group,
+            "redirects": [{**each._asdict(), "address": str(each.address)} for each in self.redirects],
         }
+
+    def readable(self, earlier: BaseObject | None) -> dict[str, Any]:
+        """With the lists as lines, and without redirects where there are none."""
+        shown = super().readable(earlier)
+        lists = {"luns": sorted(self.luns), "maps": self.maps, "redirects": self.redirects}
+        shown.update({name: [str(each) for each in entries] for name, entries in lists.items()})
+        return shown if self.redirects else {name: value for name, value in shown.items() if name != "redirects"}
+
+    def words(self, name: str, earlier: BaseObject | None) -> str:
+        return super().words(name, earlier) if name != "luns" else ", ".join(map(str, sorted(self.luns))) or "none"
 
     def needs(self) -> Iterator[Ref]:
         for lun in self.luns:
@@ -236,10 +242,14 @@ class TargetNode(_Object):
         for portal_group, initiator_group in self.maps:
             yield (PORTAL_GROUP, portal_group)
             yield (INITIATOR_GROUP, initiator_group)
+        if self.auth_group is not None:
+            yield (AUTH_GROUP, self.auth_group)
 
 
-Object = Union[Bdev, PortalGroup, InitiatorGroup, TargetNode]
-KINDS: Final[Mapping[str, type[Object]]] = {each.kind: each for each in (Bdev, PortalGroup, InitiatorGroup, TargetNode)}
+Object = Union[Bdev, AuthGroup, PortalGroup, InitiatorGroup, TargetNode, DiscoveryAuth, TargetOptions]
+KINDS: Final[Mapping[str, type[Object]]] = {
+    each.kind: each for each in (Bdev, AuthGroup, PortalGroup, InitiatorGroup, TargetNode, DiscoveryAuth, TargetOptions)
+}
 """Kind -> class, in the order in which objects need each other."""
 
 
@@ -269,6 +279,9 @@ class Capabilities:
     makes_files: bool = True
     grows_files: bool = True
     removes_files: bool = True
+    matches_every_address: bool = True
+    """A netmask of /0 means all addresses of its family; for SPDK it means none."""
+    tells_redirects: bool = True
 
 
 @dataclass(frozen=True)
@@ -286,40 +299,3 @@ class State:
 
     def get(self, ref: Ref) -> Object | None:
         return self.objects.get(ref)
-
-
-class Change(NamedTuple):
-    """One property that differs; ``before`` and ``after`` are texts."""
-
-    property: str
-    before: str
-    after: str
-
-    def __str__(self) -> str:
-        return f"{self.property.replace('_', ' ')} {self.before} → {self.after}"
-
-
-def changes(before: Object, after: Object) -> list[Change]:
-    """What differs between two states of the same object, and what has been asked for (None is never asked for)."""
-    if before == after:
-        return []
-    old, new = before.comparable(), after.comparable()
-    return [
-        Change(name, _text(name, getattr(before, name)), _text(name, getattr(after, name)))
-        for name in new
-        if old[name] != new[name] and new[name] is not None
-    ]
-
-
-def _text(name: str, value: Any) -> str:
-    if name == "size" and isinstance(value, int):
-        return show_size(value)
-    if name == "luns":
-        return ", ".join(f"{lun.id}={lun.bdev}" for lun in sorted(value)) or "none"
-    if name == "maps":
-        return ", ".join(f"{each.portal_group}:{each.initiator_group}" for each in value) or "none"
-    if isinstance(value, tuple) and not isinstance(value, Auth):
-        return ", ".join(str(each) for each in value) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return repr(value) if value == "" else str(value)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from .model import PORTAL_GROUP, Map, Object, Ref, Session, label
+from .base import PORTAL_GROUP, Ref, label
+from .model import Map, Object, Session
 
 CREATE: Final = "create"
 EDIT: Final = "edit"

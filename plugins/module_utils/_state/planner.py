@@ -14,26 +14,24 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from . import references, ripple, schedule
-from .declaration import Declaration, Problems
-from .goal import aim
-from .model import (
+from .base import (
+    AUTH_GROUP,
     BDEV,
+    DISCOVERY_AUTH,
     INITIATOR_GROUP,
-    KINDS,
     PORTAL_GROUP,
     TARGET_NODE,
-    Bdev,
-    Capabilities,
+    TARGET_OPTIONS,
     Change,
-    InitiatorGroup,
-    PortalGroup,
     Ref,
-    State,
-    TargetNode,
     changes,
 )
+from .declaration import Declaration
+from .goal import aim
+from .model import KINDS, Bdev, Capabilities, Object, PortalGroup, State, TargetNode
 from .operations import CREATE, DELETE, EDIT, REPLACE, Operation
 from .scene import Scene
+from .text import Problems
 
 
 class Refused(Exception):
@@ -105,8 +103,8 @@ def _plan_portal_group(live: PortalGroup | None, want: PortalGroup, scene: Scene
         yield Operation(REPLACE, live, want, _said(differences), sessions=scene.sessions_by(closed, live))
 
 
-def _plan_initiator_group(live: InitiatorGroup | None, want: InitiatorGroup, _scene: Scene) -> Iterator[Operation]:
-    """Names and netmasks come and go while the group is used; who is logged in stays."""
+def _plan_editable(live: Object | None, want: Object, _scene: Scene) -> Iterator[Operation]:
+    """Initiators, netmasks and secrets come and go while their group is used; who is logged in stays."""
     if live is None:
         yield Operation(CREATE, None, want, "does not exist")
         return
@@ -115,8 +113,17 @@ def _plan_initiator_group(live: InitiatorGroup | None, want: InitiatorGroup, _sc
         yield Operation(EDIT, live, want, _said(differences))
 
 
+def _plan_nothing(_live: Object | None, _want: Object, _scene: Scene) -> Iterator[Operation]:
+    """Options are as they shall be: references has refused what an engine that runs does not take."""
+    return iter(())
+
+
+_LIVE_PROPERTIES: Final = frozenset(("maps", "luns", "chap", "auth_group", "redirects"))
+"""What a target node changes while it serves; of its LUNs only that they become more."""
+
+
 def _plan_target_node(live: TargetNode | None, want: TargetNode, scene: Scene) -> Iterator[Operation]:
-    """Maps come and go, LUNs come; everything else is fixed when the node is created."""
+    """What is not in _LIVE_PROPERTIES is fixed when the node is created."""
     if live is None:
         yield Operation(CREATE, None, want, "does not exist")
         return
@@ -126,7 +133,7 @@ def _plan_target_node(live: TargetNode | None, want: TargetNode, scene: Scene) -
     sessions = scene.sessions_of(live)
     properties = {each.property for each in differences}
     only_adds_luns = set(live.luns) <= set(want.luns) and (scene.can.adds_luns_with_sessions or not sessions)
-    if properties <= {"maps", "luns"} and only_adds_luns:
+    if properties <= _LIVE_PROPERTIES and only_adds_luns:
         yield Operation(EDIT, live, want, _said(differences))
     else:
         yield Operation(REPLACE, live, want, _said(differences), sessions=sessions)
@@ -134,9 +141,12 @@ def _plan_target_node(live: TargetNode | None, want: TargetNode, scene: Scene) -
 
 _PLANNERS: Final[dict[str, Callable[[Any, Any, Scene], Iterator[Operation]]]] = {
     BDEV: _plan_bdev,
+    AUTH_GROUP: _plan_editable,
     PORTAL_GROUP: _plan_portal_group,
-    INITIATOR_GROUP: _plan_initiator_group,
+    INITIATOR_GROUP: _plan_editable,
     TARGET_NODE: _plan_target_node,
+    DISCOVERY_AUTH: _plan_editable,
+    TARGET_OPTIONS: _plan_nothing,
 }
 
 

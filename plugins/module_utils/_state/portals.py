@@ -92,7 +92,7 @@ def live_portal(host: str, port: str) -> Portal:
 def parse_netmask(text: str) -> str:
     """``ANY``, ``10.0.0.0/24``, ``10.0.0.7``, ``[fd00::]/8``, in the spelling that is compared.
 
-    Raises ValueError with a sentence; SPDK stores what it cannot match and then lets nobody in.
+    Raises ValueError with a sentence; an engine stores what it cannot match and then lets nobody in.
     """
     text = text.strip()
     if text.upper() in (ANY, "ALL"):
@@ -108,13 +108,16 @@ def parse_netmask(text: str) -> str:
     if not bits_text.isdecimal():
         raise ValueError(f"{text!r}: write the mask as a number of bits, such as {host}/24.")
     bits = int(bits_text)
-    if bits == 0:
-        raise ValueError(f"{text!r}: SPDK matches no address with /0. Write ANY for every address.")
     if bits > address.max_prefixlen:
         raise ValueError(
-            f"{text!r}: the mask of an IPv{address.version} address has 1 to {address.max_prefixlen} bits."
+            f"{text!r}: the mask of an IPv{address.version} address has 0 to {address.max_prefixlen} bits."
         )
     return f"{host}/{bits}"
+
+
+def is_every_address(netmask: str) -> bool:
+    """Whether a netmask has no bits, which means all addresses of its family, but not to every engine."""
+    return netmask.endswith("/0")
 
 
 def known_netmask(text: str) -> str:

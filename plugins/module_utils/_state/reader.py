@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-from .._rpc import Call, CallError
+from .._rpc import Call, CallError, RpcError
+from .auth import AuthGroup, DiscoveryAuth, Secret, known_secret, policy_of
 from .model import (
-    Auth,
     Bdev,
     Capabilities,
     InitiatorGroup,
@@ -18,11 +18,13 @@ from .model import (
     Map,
     Object,
     PortalGroup,
+    Redirect,
     Session,
     State,
     TargetNode,
 )
 from .portals import live_portal
+from .target_options import NAMES, TargetOptions
 
 _TYPES: Final = {"Malloc disk": "malloc", "AIO disk": "aio"}
 """product_name -> type; anything else is known by its product name only."""
@@ -36,6 +38,25 @@ _QUESTIONS: Final = (
     "iscsi_get_target_nodes",
     "iscsi_get_connections",
 )
+
+
+_SINCE: Final = {
+    # question: the answer of an engine that is too old for it
+    "engine_get_info": None,
+    "iscsi_get_auth_groups": (),
+}
+
+_WRONG_STATE: Final = -1
+
+
+class Waiting(RpcError):
+    """The engine was started with --wait-for-rpc and has neither options nor objects yet."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The engine waits for its options (it was started with --wait-for-rpc). "
+            "The module openlun.iscsi.target_options sets them and lets it start."
+        )
 
 
 class Client(Protocol):
@@ -57,18 +78,22 @@ class Snapshot(NamedTuple):
 
 
 def read(client: Client) -> Snapshot:
-    """Everything the engine has, in two round trips. Raises RpcError."""
+    """Everything the engine has, in two round trips. Raises RpcError, and Waiting if there is nothing yet."""
     methods = frozenset(client.call("rpc_get_methods"))
-    questions = [*_QUESTIONS, *(["engine_get_info"] if "engine_get_info" in methods else [])]
-    answers = dict(zip(questions, client.call_batch([Call(method) for method in questions])))
-    for answer in answers.values():
+    questions = [*_QUESTIONS, *(question for question in _SINCE if question in methods)]
+    asked = dict(zip(questions, client.call_batch([Call(method) for method in questions])))
+    for answer in asked.values():
         if isinstance(answer, CallError):
-            raise answer
+            raise Waiting() if answer.code == _WRONG_STATE else answer
+    answers = {**_SINCE, **asked}
     objects: list[Object] = [
         *map(read_bdev, answers["bdev_get_bdevs"]),
+        *map(read_auth_group, answers["iscsi_get_auth_groups"]),
         *map(read_portal_group, answers["iscsi_get_portal_groups"]),
         *map(read_initiator_group, answers["iscsi_get_initiator_groups"]),
         *map(read_target_node, answers["iscsi_get_target_nodes"]),
+        DiscoveryAuth(**policy_of(answers["iscsi_get_options"])),
+        read_options(answers["iscsi_get_options"]),
     ]
     sessions = read_sessions(answers["iscsi_get_connections"])
     return Snapshot(State({each.ref: each for each in objects}, sessions), _capabilities(answers, methods), answers)
@@ -89,6 +114,8 @@ def _capabilities(answers: Mapping[str, Any], methods: frozenset[str]) -> Capabi
         makes_files="bdev_aio_create.size" in extensions,
         grows_files="bdev_aio_resize" in extensions,
         removes_files="bdev_aio_delete.remove_file" in extensions,
+        matches_every_address=info is not None,
+        tells_redirects="iscsi_get_target_nodes.redirects" in extensions,
     )
 
 
@@ -106,9 +133,24 @@ def read_bdev(answer: Mapping[str, Any]) -> Bdev:
     )
 
 
+def read_auth_group(answer: Mapping[str, Any]) -> AuthGroup:
+    return AuthGroup(answer["tag"], tuple(map(read_secret, answer["secrets"])))
+
+
+def read_secret(answer: Mapping[str, Any]) -> Secret:
+    """An engine may keep secrets to itself."""
+    secret, msecret = known_secret(answer.get("secret")), known_secret(answer.get("msecret"))
+    return Secret(answer["user"], secret, answer.get("muser") or None, msecret)
+
+
+def read_options(answer: Mapping[str, Any]) -> TargetOptions:
+    return TargetOptions({name: answer[name] for name in NAMES if name in answer})
+
+
 def read_portal_group(answer: Mapping[str, Any]) -> PortalGroup:
     portals = tuple(live_portal(portal["host"], portal["port"]) for portal in answer["portals"])
-    return PortalGroup(answer["tag"], portals, bool(answer.get("private")))
+    policy = policy_of(answer) if "chap_group" in answer else {}
+    return PortalGroup(answer["tag"], portals, bool(answer.get("private")), **policy)
 
 
 def read_initiator_group(answer: Mapping[str, Any]) -> InitiatorGroup:
@@ -124,8 +166,13 @@ def read_target_node(answer: Mapping[str, Any]) -> TargetNode:
         queue_depth=answer["queue_depth"],
         header_digest=answer["header_digest"],
         data_digest=answer["data_digest"],
-        auth=Auth(*(answer[option] for option in Auth._fields)),
+        redirects=tuple(map(read_redirect, answer.get("redirects", ()))),
+        **policy_of(answer),
     )
+
+
+def read_redirect(answer: Mapping[str, Any]) -> Redirect:
+    return Redirect(answer["pg_tag"], live_portal(answer["redirect_host"], answer["redirect_port"]))
 
 
 def read_sessions(answers: Iterable[Mapping[str, Any]]) -> tuple[Session, ...]:

@@ -11,23 +11,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from .declaration import COLLECTIONS, Problems, Wish
-from .goal import Goal
-from .model import (
+from .auth import MUTUAL, NONE, REQUIRED, AuthGroup, DiscoveryAuth
+from .base import (
+    AUTH_GROUP,
     BDEV,
+    DISCOVERY_AUTH,
     INITIATOR_GROUP,
     PORTAL_GROUP,
-    Bdev,
-    Capabilities,
-    PortalGroup,
+    TARGET_NODE,
+    TARGET_OPTIONS,
     Ref,
-    State,
-    TargetNode,
+    changes,
     label,
 )
-from .portals import WILDCARD_HOSTS, Portal
+from .declaration import COLLECTIONS, Wish
+from .goal import Goal
+from .model import Bdev, Capabilities, InitiatorGroup, PortalGroup, State, TargetNode
+from .portals import WILDCARD_HOSTS, Portal, is_every_address
 from .sizes import show_size
-from .text import listed
+from .target_options import TargetOptions
+from .text import Problems, listed
 
 
 class _Context(NamedTuple):
@@ -99,7 +102,81 @@ def _size_of_file(bdev: Bdev, live: Bdev | None, wish: Wish, context: _Context) 
         yield wish.at("size"), f"{can.engine} cannot grow files. Grow {bdev.path} first and leave size out."
 
 
+def _auth_group(group: AuthGroup, context: _Context) -> _Found:
+    """Whoever is to be given to the engine needs a secret; one that only the engine knows cannot be given again."""
+    wish = context.goal.wishes.get(group.ref)
+    if wish is None or "secrets" not in wish.given:
+        return
+    place = {each.user: index for index, each in enumerate(wish.given["secrets"])}
+    for each in group.new_since(context.current.get(group.ref)):
+        if not each.is_whole:
+            lacking = "secret" if each.secret is None else "msecret"
+            path = f"{wish.at('secrets')}[{place[each.user]}].{lacking}"
+            yield path, f"user {each.user} of {label(group.ref)} needs a {lacking}."
+
+
+def _initiator_group(group: InitiatorGroup, context: _Context) -> _Found:
+    wish = context.goal.wishes.get(group.ref)
+    if wish is None or context.can.matches_every_address:
+        return
+    for index, netmask in enumerate(wish.given.get("netmasks", ())):
+        if is_every_address(netmask):
+            why = f"{context.can.engine} matches no address with {netmask}"
+            yield f"{wish.at('netmasks')}[{index}]", f"{why}. Write ANY for every address."
+
+
+def _policy(each: TargetNode | DiscoveryAuth, context: _Context) -> _Found:
+    """Whom CHAP shall let in must be able to prove it."""
+    wish, live = context.goal.wishes.get(each.ref), context.current.get(each.ref)
+    if wish is None or not {"chap", "auth_group"} & wish.given.keys():
+        return
+    if "auth_group" in wish.given:
+        yield from _reference(context, (AUTH_GROUP, wish.given["auth_group"]), wish.at("auth_group"))
+        if each.chap == NONE:
+            yield (
+                wish.at("auth_group"),
+                "with chap none nobody asks for its secrets. Leave one of the two out.",
+            )
+    if isinstance(live, type(each)) and (live.chap, live.auth_group) == (each.chap, each.auth_group):
+        return
+    if each.chap in (REQUIRED, MUTUAL) and each.auth_group is None:
+        yield wish.at("auth_group"), f"chap {each.chap} needs the auth group that has the secrets."
+    group = context.goal.objects.get((AUTH_GROUP, each.auth_group or 0))
+    if each.chap == MUTUAL and isinstance(group, AuthGroup) and not any(secret.muser for secret in group.secrets):
+        remedy = "Give one a muser and an msecret."
+        yield wish.at("chap"), f"no secret of {label(group.ref)} has a muser, so nobody could log in. {remedy}"
+
+
+def _discovery_auth(discovery: DiscoveryAuth, context: _Context) -> _Found:
+    yield from _policy(discovery, context)
+    yield from _lost_auth_group(discovery, context)
+
+
+def _lost_auth_group(each: TargetNode | PortalGroup | DiscoveryAuth, context: _Context) -> _Found:
+    """What goes on asking for CHAP keeps the group it asks."""
+    ref, wish = (AUTH_GROUP, each.auth_group or 0), context.goal.wishes.get(each.ref)
+    if ref in context.goal.doomed and (wish is None or "auth_group" not in wish.given):
+        why = f"{label(ref)} cannot be removed: {label(each.ref)} authenticates with it"
+        yield context.goal.path(ref, "tag"), f"{why}. Give that another auth_group or chap none in the same run."
+
+
+def _target_options(options: TargetOptions, context: _Context) -> _Found:
+    live, wish = context.current.get(options.ref), context.goal.wishes.get(options.ref)
+    if not isinstance(live, TargetOptions) or wish is None:
+        return
+    for change in changes(live, options):
+        if change.property in live.values:
+            why = f"the engine has {change.before} and takes {change.after} only before it serves"
+            remedy = (
+                "Start it with --wait-for-rpc and run this again, or with a configuration that has iscsi_set_options"
+            )
+            yield wish.at(change.property), f"{why}. {remedy}."
+
+
 def _target_node(node: TargetNode, context: _Context) -> _Found:
+    yield from _policy(node, context)
+    yield from _lost_auth_group(node, context)
+    yield from _redirects(node, context)
     wish = context.goal.wishes.get(node.ref)
     if wish is None:
         yield from _lost_bdevs(node, context)
@@ -119,6 +196,30 @@ def _target_node(node: TargetNode, context: _Context) -> _Found:
     most = context.can.max_queue_depth
     if node.queue_depth > most and "queue_depth" in wish.given:
         yield wish.at("queue_depth"), f"{node.queue_depth} is more than this engine's maximum of {most}."
+
+
+def _redirects(node: TargetNode, context: _Context) -> _Found:
+    """Initiators are sent away from public portals that lead to the node, and to other ones."""
+    wish = context.goal.wishes.get(node.ref)
+    asked = wish is not None and "redirects" in wish.given
+    if wish is not None and asked and node.redirects and not context.can.tells_redirects:
+        why = f"{context.can.engine} does not tell which redirects there are, so they cannot be compared"
+        yield wish.at("redirects"), f"{why}. Set them with openlun.iscsi.rpc and iscsi_target_node_set_redirect."
+        return
+    mapped = node.groups_by_portal_group()
+    for index, (tag, address) in enumerate(node.redirects):
+        ref = (PORTAL_GROUP, tag)
+        group = context.goal.objects.get(ref)
+        if wish is not None and asked and tag not in mapped:
+            tags = listed([str(each) for each in mapped])
+            why = f"the node is not mapped to {label(ref)}, so nobody comes by it"
+            yield f"{wish.at('redirects')}[{index}].portal_group", f"{why}. Its portal groups: {tags}."
+        elif isinstance(group, PortalGroup) and (group.private or address in group.portals):
+            what = "is private" if group.private else f"has the portal {address} itself"
+            why = f"{label(node.ref)} sends initiators from {label(ref)} to {address}, but that group {what}"
+            option = "private" if group.private else "portals"
+            path = f"{wish.at('redirects')}[{index}]" if wish is not None and asked else context.goal.path(ref, option)
+            yield path, f"{why}. Choose another portal group, or leave the redirect out."
 
 
 def _reference(context: _Context, ref: Ref, path: str) -> _Found:
@@ -199,4 +300,12 @@ def _overlap(context: _Context, first: tuple[PortalGroup, Portal], second: tuple
     yield path, f"{portal} {relation} {label(other_group.ref)} already. A portal belongs to one portal group."
 
 
-_CHECKS: Final[dict[str, Callable[[Any, _Context], _Found]]] = {"bdev": _bdev, "target_node": _target_node}
+_CHECKS: Final[dict[str, Callable[[Any, _Context], _Found]]] = {
+    BDEV: _bdev,
+    AUTH_GROUP: _auth_group,
+    PORTAL_GROUP: _lost_auth_group,
+    INITIATOR_GROUP: _initiator_group,
+    TARGET_NODE: _target_node,
+    DISCOVERY_AUTH: _discovery_auth,
+    TARGET_OPTIONS: _target_options,
+}

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from .base import SINGLETONS, label
 from .declaration import COLLECTIONS
-from .model import Object, State, label
+from .model import State
 from .operations import Operation
-from .sizes import show_size
 
 
 def actions(operations: Iterable[Operation]) -> list[dict[str, Any]]:
@@ -30,8 +30,8 @@ def actions(operations: Iterable[Operation]) -> list[dict[str, Any]]:
 def difference(operations: Sequence[Operation]) -> dict[str, dict[str, Any]]:
     """Before and after of the objects that change, and of nothing else."""
     return {
-        "before": {label(each.ref): _readable(each.before) for each in operations if each.before is not None},
-        "after": {label(each.ref): _readable(each.after) for each in operations if each.after is not None},
+        "before": {label(each.ref): each.before.readable(None) for each in operations if each.before is not None},
+        "after": {label(each.ref): each.after.readable(each.before) for each in operations if each.after is not None},
     }
 
 
@@ -46,18 +46,7 @@ def outcome(state: State, operations: Iterable[Operation]) -> State:
     return State(objects, state.sessions)
 
 
-def objects_by_option(state: State) -> dict[str, list[dict[str, Any]]]:
-    """``{"bdevs": […], "portal_groups": […], …}``, each in the form in which it can be declared."""
-    return {collection: [each.show() for each in state.of_kind(kind)] for kind, collection in COLLECTIONS.items()}
-
-
-def _readable(each: Object) -> Mapping[str, Any]:
-    """The object as a diff shows it: sizes in units, lists that hold small things on one line."""
-    shown = {name: value for name, value in each.show().items() if value is not None}
-    if isinstance(shown.get("size"), int):
-        shown["size"] = show_size(shown["size"])
-    if "luns" in shown:
-        shown["luns"] = [f"{lun['id']}: {lun['bdev']}" for lun in shown["luns"]]
-    if "maps" in shown:
-        shown["maps"] = [f"{each['portal_group']}:{each['initiator_group']}" for each in shown["maps"]]
-    return shown
+def objects_by_option(state: State) -> dict[str, Any]:
+    """``{"bdevs": […], …, "discovery_auth": {…}, …}``, each in the form in which it can be declared."""
+    lists = {collection: [each.show() for each in state.of_kind(kind)] for kind, collection in COLLECTIONS.items()}
+    return {**lists, **{each.kind: each.show() for kind in SINGLETONS for each in state.of_kind(kind)}}

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from .model import BDEV, INITIATOR_GROUP, PORTAL_GROUP, Map, Ref, TargetNode, label
+from .base import BDEV, INITIATOR_GROUP, PORTAL_GROUP, Ref, label
+from .model import Map, TargetNode
 from .operations import DELETE, EDIT, REPLACE, Operation
 from .scene import Scene
 from .schedule import removed_early
@@ -57,7 +58,7 @@ def _take_maps(group: Operation, operations: dict[Ref, Operation], scene: Scene)
         after = scene.goal.objects.get(node.ref) if planned is None else planned.after
         if not isinstance(after, TargetNode) or group.ref not in set(after.needs()):
             continue
-        left = replace(after, maps=tuple(each for each in after.maps if group.ref not in refs_of(each)))
+        left = after.with_maps(tuple(each for each in after.maps if group.ref not in refs_of(each)))
         why = f"{label(group.ref)} is removed"
         if planned is None:
             operations[node.ref] = Operation(EDIT, node, left, why)

@@ -12,21 +12,29 @@ from typing import Any, Final, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 
+from .._engine.facts import DEFAULT_NODE_BASE
 from .._rpc import Rpc, RpcError, Unreachable, connect
 from . import info
 from .arguments import CONNECTION, RPC, config_arguments, object_arguments
+from .auth import DiscoveryAuth, secrets_in, without_secrets
 from .declaration import Entry, declare, entries_of
 from .executor import Failed, execute
-from .model import Capabilities, State
+from .model import Capabilities, Object, State
 from .operations import Operation
 from .planner import Refused, plan
-from .reader import Snapshot, read
+from .reader import Snapshot, Waiting, read
 from .report import actions, difference, objects_by_option, outcome
-
-_BARE_HOST: Final = Snapshot(State(), Capabilities(), {})
-"""A host without an engine: nothing is there yet, and the engine to come is ours."""
+from .startup import first_operation, let_start
+from .target_options import TargetOptions
 
 _NOT_STARTED: Final = frozenset((errno.ENOENT, errno.ECONNREFUSED))
+
+
+class _Unlogged(AnsibleModule):  # type: ignore[misc]
+    """A module whose options may hold secrets under names that nobody has declared as such."""
+
+    def log(self, msg: str, log_args: Any = None) -> None:
+        """Nothing goes to the system's log."""
 
 
 def run_object(kind: str) -> None:
@@ -58,13 +66,14 @@ def run_info() -> None:
 
 def run_rpc() -> None:
     """The module for any method; check mode calls only those that read."""
-    module = AnsibleModule({**RPC, **CONNECTION}, supports_check_mode=True)
+    module = _Unlogged({**RPC, **CONNECTION}, supports_check_mode=True)
     method, params = module.params["method"], module.params["params"]
+    module.no_log_values.update(secrets_in(params))
     changes = not info.only_reads(method)
     with _failures_of(module):
         if module.check_mode and changes:
             module.exit_json(changed=True, result=None)
-        module.exit_json(changed=changes, result=_client(module).call(method, params))
+        module.exit_json(changed=changes, result=without_secrets(_client(module).call(method, params)))
 
 
 class _Run(NamedTuple):
@@ -85,15 +94,26 @@ class _Run(NamedTuple):
 def _converge(module: AnsibleModule, entries: Sequence[Entry], **limits: Any) -> _Run:
     """Bring the engine to what ``entries`` ask for. Raises Refused, Failed or RpcError."""
     client = _client(module)
-    snapshot = _look(module, client)
+    begun: list[Operation] = []
+    try:
+        snapshot = _look(module, client)
+    except Waiting as waiting:
+        begun.append(first_operation(declare(entries, DEFAULT_NODE_BASE)))
+        if module.check_mode:
+            module.warn(f"{waiting} Check mode goes on as if it had no configuration.")
+            snapshot = _nothing(begun[0].after)
+        else:
+            let_start(begun[0], client)
+            snapshot = read(client)
     declaration = declare(entries, snapshot.can.node_base)
-    operations = plan(snapshot.state, declaration, snapshot.can, force=module.params["force"], **limits)
+    force = module.params.get("force", False)
+    operations = plan(snapshot.state, declaration, snapshot.can, force=force, **limits)
     if operations and not module.check_mode:
         execute(operations, client)
         state = read(client).state
     else:
         state = outcome(snapshot.state, operations)
-    return _Run(operations, state, snapshot.can.node_base)
+    return _Run([*begun, *operations], state, snapshot.can.node_base)
 
 
 def _look(module: AnsibleModule, client: Rpc) -> Snapshot:
@@ -104,7 +124,13 @@ def _look(module: AnsibleModule, client: Rpc) -> Snapshot:
         if not (module.check_mode and _is_not_started(error)):
             raise
         module.warn(f"{error} Check mode goes on as if a new engine without any configuration answered there.")
-        return _BARE_HOST
+        return _nothing()
+
+
+def _nothing(options: Object | None = None) -> Snapshot:
+    """A host without an engine, or one that has not begun: nothing is there yet, and the engine to come is ours."""
+    singletons: list[Object] = [DiscoveryAuth(), options or TargetOptions()]
+    return Snapshot(State({each.ref: each for each in singletons}), Capabilities(), {})
 
 
 def _is_not_started(error: Unreachable) -> bool:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Set
 
+from .base import Ref
 from .goal import Goal
-from .model import Capabilities, Object, PortalGroup, Ref, Session, State, TargetNode
+from .model import Capabilities, Object, PortalGroup, Session, State, TargetNode
 from .portals import Portal, canonical_host
 
 

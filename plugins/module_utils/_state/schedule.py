@@ -14,7 +14,8 @@ from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from .model import PORTAL_GROUP, Bdev, Object, PortalGroup, Ref
+from .base import PORTAL_GROUP, Ref
+from .model import Bdev, Object, PortalGroup
 from .operations import CREATE, DELETE, EDIT, REPLACE, Operation
 
 UP: Final = "up"

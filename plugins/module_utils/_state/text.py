@@ -20,3 +20,10 @@ def listed(names: Sequence[str]) -> str:
 
 def sentence(text: str) -> str:
     return text if text.endswith(".") else f"{text}."
+
+
+class Problems(list[str]):
+    """Sentences, each with the path of the variable it is about."""
+
+    def note(self, path: str, text: str) -> None:
+        self.append(f"{path}: {text}" if path else text)
