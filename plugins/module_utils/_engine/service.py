@@ -99,9 +99,10 @@ class Engine:
 
     async def run(self) -> None:
         """Serve until a signal. Raises EngineError when it cannot start."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
-                self.loop.add_signal_handler(number, self._signalled, number)
+        # nohup ignores SIGHUP, which is meant; a shell's & ignores SIGINT, which is not meant for a service.
+        hang_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+        for number in (signal.SIGTERM, signal.SIGINT, *hang_up):
+            self.loop.add_signal_handler(number, self._signalled, number)
         faulthandler.register(signal.SIGUSR1, all_threads=True)
         try:
             await self._start()

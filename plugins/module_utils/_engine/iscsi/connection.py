@@ -41,6 +41,14 @@ _OUTPUT_LIMIT: Final = 8 * 1024 * 1024
 _SPARE_BUFFERS: Final = 32
 _LOGIN_SECONDS: Final = 30
 _NOTHING: Final = memoryview(b"")
+_KEEPALIVE: Final = (
+    ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPINTVL), 10),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPCNT), 6),
+    ((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT), 120_000),
+)
+"""Seconds, and milliseconds at the end: a host that vanished is noticed after two minutes, idle or not."""
 
 Handler = Callable[["Connection", memoryview, int, memoryview], None]
 
@@ -75,7 +83,8 @@ class Connection:
     def __init__(self, sock: socket.socket, portal: Portal, target: IscsiTarget, shared: SharedBuffer) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE:
+            sock.setsockopt(*option, value)
         self._socket = sock
         self.buffers = shared
         self._loop = asyncio.get_running_loop()
