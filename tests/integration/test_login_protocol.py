@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from engine_process import Target
+from engine_process import Target, eventually
 from pdu import wire
 from pdu.initiator import Initiator, LoginRefused
 from pdu.wire import Pdu, parse_text, text_data
@@ -315,3 +316,15 @@ def test_a_wildcard_portal_is_listed_with_the_address_that_was_reached(target: T
             "iscsi_target_node_remove_pg_ig_maps", name=target.name, pg_ig_maps=[{"pg_tag": 5, "ig_tag": 2}]
         )
         target.engine.rpc("iscsi_delete_portal_group", tag=5)
+
+
+def test_connections_that_end_leave_nothing_open(target: Target) -> None:
+    descriptors = Path(f"/proc/{target.engine.process.pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    for number in range(100):
+        with target.connect(isid=bytes([0x80, 0, 0, 0, 1, number])) as initiator:
+            initiator.login(target.name)
+        with target.connect() as stranger:
+            stranger.send(bytes(number))
+    eventually(lambda: not target.engine.rpc("iscsi_get_connections"), "all connections are gone")
+    assert len(list(descriptors.iterdir())) <= before

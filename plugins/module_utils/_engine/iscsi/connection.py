@@ -502,4 +502,5 @@ class Connection:
         self._sink = None
         if self.session is not None:
             self.target.sessions.remove(self.session)
+            self.session.connection = None  # else they would keep each other until the collector comes by
         self.target.connection_closed(self)
