@@ -15,8 +15,8 @@ description:
   - Installs the iSCSI target engine of this collection on a host and runs it.
   - The engine is one file, which needs nothing but Python 3.9 or newer on the host. The controller builds it and sends
     it only to hosts that do not have it yet.
-  - A running engine is restarted only when the content of that file, or one of the options that its command line is
-    made of, changed. The result says so.
+  - A running engine is restarted only when the content of that file, one of the options that its command line is
+    made of, or one of O(target_options) changed. The result says so. Disks in memory are empty after it.
 extends_documentation_fragment:
   - openlun.iscsi._attributes
   - openlun.iscsi._attributes.target
@@ -97,6 +97,65 @@ options:
     type: list
     elements: path
     default: []
+  target_options:
+    description:
+      - Options of the target as a whole, which an engine takes only before it serves; see
+        M(openlun.iscsi.target_options). They are saved, so that the engine starts with them from now on.
+      - Those that are left out stay what they are. An engine that runs with another value is restarted.
+    version_added: 0.1.0
+    type: dict
+    suboptions:
+      node_base:
+        description: What short names of target nodes are put behind.
+        type: str
+      immediate_data:
+        description: Whether initiators may send data together with a write (ImmediateData).
+        type: bool
+      allow_duplicated_isid:
+        description: Whether a session with the ISID of one that exists leaves that alone, instead of taking its place.
+        type: bool
+      max_sessions:
+        description: How many sessions the target has at most.
+        type: int
+      max_connections_per_session:
+        description: How many connections a session has at most.
+        type: int
+      max_queue_depth:
+        description: The largest queue depth that a target node may have.
+        type: int
+      default_time2wait:
+        description: Seconds an initiator waits before it comes back to a session that broke (DefaultTime2Wait).
+        type: int
+      default_time2retain:
+        description: Seconds in which it can do so (DefaultTime2Retain).
+        type: int
+      first_burst_length:
+        description: Bytes an initiator may send with a write before it is asked (FirstBurstLength).
+        type: int
+      error_recovery_level:
+        description: The highest error recovery level that is offered.
+        type: int
+      nop_timeout:
+        description: Seconds after which an initiator that does not answer a ping is dropped.
+        type: int
+      nop_in_interval:
+        description: Seconds between pings, V(0) for none.
+        type: int
+      max_large_datain_per_connection:
+        description: How many large reads a connection has under way at most.
+        type: int
+      max_r2t_per_connection:
+        description: How many requests for the data of writes a connection has under way at most.
+        type: int
+      pdu_pool_size:
+        description: Number of PDUs in SPDK's pool.
+        type: int
+      immediate_data_pool_size:
+        description: Number of buffers in SPDK's pool for immediate data.
+        type: int
+      data_out_pool_size:
+        description: Number of buffers in SPDK's pool for the data of writes.
+        type: int
   timeout:
     description:
       - How many seconds the engine may take to start, and to end.
@@ -142,6 +201,13 @@ EXAMPLES = r"""
   openlun.iscsi.engine:
     cpumask: "[4-7]"
     groups: [disk]
+  become: true
+
+- name: With names of its own, and room for more commands
+  openlun.iscsi.engine:
+    target_options:
+      node_base: iqn.2024-01.com.example.storage
+      max_queue_depth: 128
   become: true
 
 - name: Remove the target and all it remembers
@@ -231,11 +297,15 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._service.installed i
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.interpreter import check_interpreter
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.layout import layout, user_home
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.manager import Completed, Manager, choose
+from ansible_collections.openlun.iscsi.plugins.module_utils._service.options import StartOptions
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.process import ProcessManager
-from ansible_collections.openlun.iscsi.plugins.module_utils._service.readiness import ask_engine
+from ansible_collections.openlun.iscsi.plugins.module_utils._service.readiness import ask_engine, ask_options
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.service import Outcome, Request, Service
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.settings import Settings
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.systemd import SystemdManager
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.arguments import config_arguments
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.base import TARGET_OPTIONS
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.declaration import Entry, declare
 
 ARGUMENTS: dict[str, Any] = {
     "state": {
@@ -251,6 +321,7 @@ ARGUMENTS: dict[str, Any] = {
     "log_level": {"type": "str", "choices": ["ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"]},
     "groups": {"type": "list", "elements": "str", "default": []},
     "directories": {"type": "list", "elements": "path", "default": []},
+    TARGET_OPTIONS: config_arguments()[TARGET_OPTIONS],
     "timeout": {"type": "int", "default": 60},
     "force": {"type": "bool", "default": False},
     "purge": {"type": "bool", "default": False},
@@ -281,7 +352,13 @@ def bring(module: AnsibleModule) -> dict[str, Any]:
     manager = make_manager(module, settings)
     if options["state"] in ("started", "present", "restarted"):
         check_interpreter(settings.python, runner(module))
-    service = Service(settings, manager, lambda: ask_engine(settings.layout.socket), apply=not module.check_mode)
+    paths = settings.layout
+    target_options = StartOptions(
+        wanted_options(options[TARGET_OPTIONS]), paths.state_dir, manager.owner, lambda: ask_options(paths.socket)
+    )
+    service = Service(
+        settings, manager, lambda: ask_engine(paths.socket), apply=not module.check_mode, options=target_options
+    )
     outcome = service.bring(
         Request(
             state=options["state"],
@@ -292,6 +369,14 @@ def bring(module: AnsibleModule) -> dict[str, Any]:
         )
     )
     return told(outcome, settings, manager)
+
+
+def wanted_options(given: dict[str, Any] | None) -> dict[str, Any]:
+    """The target's options that were given, checked. Raises ServiceError with everything that is wrong with them."""
+    declaration = declare([Entry(TARGET_OPTIONS, given or {}, TARGET_OPTIONS)], "")
+    if declaration.problems:
+        raise ServiceError("\n".join(declaration.problems))
+    return dict(declaration.wishes[TARGET_OPTIONS, ""].given)
 
 
 def make_manager(module: AnsibleModule, settings: Settings) -> Manager:

@@ -392,6 +392,14 @@ options:
     type: list
     elements: str
     default: []
+  persist:
+    description:
+      - File on the host to which the configuration is saved when the file has another one, in the form that SPDK's
+        C(save_config) writes and C(iscsi_tgt -c) loads.
+      - SPDK forgets everything when it ends, unless somebody saves it. The engine of this collection saves every change
+        by itself and needs no such file.
+      - The file has the secrets of CHAP in clear text; only its owner may read it. Its directory must exist.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -439,6 +447,12 @@ EXAMPLES = r"""
     target_nodes: "{{ iscsi_target_nodes }}"
     prune: true
     ignore: ["target_node/iqn.2020-01.com.example:*"]
+
+- name: Let SPDK remember it, too
+  openlun.iscsi.target_config:
+    socket: /var/tmp/spdk.sock
+    bdevs: "{{ iscsi_target_bdevs }}"
+    persist: /etc/spdk/iscsi.json
 """
 
 RETURN = r"""
@@ -482,7 +496,7 @@ actions:
   elements: dict
   contains:
     action:
-      description: One of V(create), V(edit), V(replace) and V(delete).
+      description: One of V(create), V(edit), V(replace), V(delete) and V(save).
       type: str
       returned: always
     object:

@@ -214,3 +214,25 @@ def test_an_old_python_is_refused_before_anything_is_made(on_host: Run, tmp_path
 def test_a_home_that_cannot_be_made_is_named(on_host: Run, home: Path) -> None:
     home.touch()
     assert on_host(fails=True)["msg"].startswith(f"{home}")
+
+
+def test_options_of_the_target_are_there_from_the_first_start(on_host: Run, home: Path) -> None:
+    home.mkdir()
+    wanted = {"max_queue_depth": 128, "first_burst_length": 8192}
+    predicted = on_host(target_options=wanted, check=True)
+    assert list(home.iterdir()) == [home / "openlun-iscsi.pyz"]
+    first = on_host(target_options=wanted)
+    assert told(first) == ["create directory", "write file", "start engine"]
+    assert first["actions"] == predicted["actions"]
+    assert not on_host(target_options=wanted)["changed"]
+    assert not on_host()["changed"]
+    predicted = on_host(target_options={"max_queue_depth": 256}, check=True)
+    assert predicted["reason"] == "its target options changed: max_queue_depth 128 → 256"
+    assert on_host(target_options={"max_queue_depth": 256})["actions"] == predicted["actions"]
+    assert not on_host(target_options={"max_queue_depth": 256, "first_burst_length": 8192})["changed"]
+
+
+def test_an_option_of_the_target_that_is_wrong_is_refused(on_host: Run, home: Path) -> None:
+    result = on_host(target_options={"max_queue_depth": 0}, fails=True)
+    assert result["msg"].startswith("target_options.max_queue_depth: max_queue_depth 0 is not between")
+    assert not home.exists()

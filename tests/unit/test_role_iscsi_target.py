@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.arguments import config_arguments
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "iscsi_target"
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
@@ -33,3 +34,15 @@ def test_every_variable_is_used() -> None:
 def test_the_readme_has_every_variable() -> None:
     readme = (ROLE / "README.md").read_text()
     assert [name for name in DEFAULTS if f"| `{name}` |" not in readme] == []
+
+
+def test_secrets_are_not_logged() -> None:
+    secrets = OPTIONS["iscsi_target_auth_groups"]["options"]["secrets"]["options"]
+    assert {name for name, option in secrets.items() if option.get("no_log")} == {"secret", "msecret"}
+
+
+def test_the_specification_knows_the_options_of_an_auth_group() -> None:
+    specified = OPTIONS["iscsi_target_auth_groups"]["options"]
+    module = config_arguments()["auth_groups"]["options"]
+    assert set(specified) == set(module)
+    assert set(specified["secrets"]["options"]) == set(module["secrets"]["options"])

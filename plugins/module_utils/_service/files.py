@@ -56,6 +56,12 @@ def make_missing(directories: Iterable[Directory]) -> Iterator[Step]:
             yield Step("create", f"directory {directory.path}", "it was missing", partial(_make, directory))
 
 
+def ensure(directory: Directory) -> None:
+    """Make it unless it is there. Raises ServiceError."""
+    if not os.path.isdir(directory.path):
+        _make(directory)
+
+
 def _make(directory: Directory) -> None:
     with explained(directory.path):
         os.makedirs(directory.path, exist_ok=True)
@@ -108,12 +114,15 @@ def _rmdir(path: str) -> None:
                 raise
 
 
-def write_atomically(path: str, text: str, mode: int) -> None:
-    """Replace a file: a reader sees the old text or the new one. Raises ServiceError."""
+def write_atomically(path: str, text: str, mode: int, owner: str | None = None) -> None:
+    """Replace a file: a reader sees the old text or the new one. ``owner`` is a user's name. Raises ServiceError."""
     unfinished = f"{path}.new"
     with explained(path):
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         with open(descriptor, "w", encoding="utf-8") as file:
+            if owner is not None:
+                user = pwd.getpwnam(owner)
+                os.fchown(file.fileno(), user.pw_uid, user.pw_gid)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

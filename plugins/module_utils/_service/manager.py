@@ -47,6 +47,8 @@ class Manager(Protocol):
     """Runs one engine. Methods that yield steps only look; the steps change. All raise ServiceError."""
 
     name: str
+    owner: str | None
+    """The user who runs the engine, None for the one who runs this."""
 
     def running(self) -> int | None:
         """The engine's pid."""

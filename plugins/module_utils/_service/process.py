@@ -30,6 +30,7 @@ class ProcessManager:
     """Starts the engine in a session of its own, as the user who asks for it."""
 
     name = "process"
+    owner: str | None = None
 
     def __init__(self, settings: Settings, ask: Ask, timeout: float, data_directories: Iterable[str] = ()) -> None:
         self._settings = settings

@@ -42,6 +42,16 @@ def ask_engine(socket: str) -> Mapping[str, Any] | None:
         return None
 
 
+def ask_options(socket: str) -> Mapping[str, Any] | None:
+    """iscsi_get_options of the engine that serves ``socket``; None when it does not tell them."""
+    try:
+        with connect(socket, _ANSWER_SECONDS) as client:
+            options: Mapping[str, Any] = client.call("iscsi_get_options")
+            return options
+    except RpcError:
+        return None
+
+
 def wait_ready(ask: Ask, seconds: float, alive: Callable[[], bool]) -> Mapping[str, Any] | None:
     """Ask until there is an answer; None when ``alive`` turned false or the time is over."""
     deadline = time.monotonic() + seconds

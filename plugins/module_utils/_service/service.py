@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from .manager import Ask, Manager
+    from .options import StartOptions
     from .settings import Settings
 
 
@@ -54,7 +55,10 @@ class Outcome(NamedTuple):
 class Service:
     """One engine on this host. ``apply`` false only looks."""
 
-    def __init__(self, settings: Settings, manager: Manager, ask: Ask, apply: bool) -> None:
+    def __init__(
+        self, settings: Settings, manager: Manager, ask: Ask, apply: bool, options: StartOptions | None = None
+    ) -> None:
+        self._options = options
         self._settings = settings
         self._manager = manager
         self._ask = ask
@@ -89,6 +93,9 @@ class Service:
             return Outcome(actions, before, {**after, **kept}, wanted, pid)
         actions += self._take(self._manager.keep())
         after["command"] = self._settings.command()
+        if self._options is not None:
+            before = {**before, "target_options": self._options.shown(pid is not None)}
+            after["target_options"] = self._options.wanted
         reason, step = self._run(request, wanted, pid)
         actions += self._take(step)
         new_pid = pid if not step else self._manager.running() if self._apply else None
@@ -98,11 +105,21 @@ class Service:
         """Why the engine has to be started or started again, and how; nothing when it runs as wanted."""
         if pid is None:
             reason = "it was not running"
-            return reason, [Step("start", "engine", reason, self._manager.start)]
+            saving = self._options.saving() if self._options is not None else ()
+            return reason, [*saving, Step("start", "engine", reason, self._manager.start)]
         reason = "asked for" if request.state == "restarted" else self._outdated(request, wanted, pid)
         if not reason:
             return "", []
-        return reason, [Step("restart", "engine", reason, partial(self._manager.restart, request.force))]
+        return reason, [Step("restart", "engine", reason, partial(self._restart, request.force))]
+
+    def _restart(self, force: bool) -> None:
+        if self._options is None or not (self._options.outdated() or list(self._options.saving())):
+            self._manager.restart(force)
+            return
+        self._manager.stop(force)
+        for step in self._options.saving():  # now: an engine that ends may save once more
+            step.do()
+        self._manager.start()
 
     def _outdated(self, request: Request, wanted: Installed, pid: int) -> str:
         """Why the running engine is not the wanted one; empty when it is."""
@@ -113,9 +130,9 @@ class Service:
         if info is None:
             return f"it did not answer on {self._settings.layout.socket}"
         running = Installed(info.get("version", UNKNOWN), info.get("checksum", UNKNOWN))
-        return (
-            "" if running.checksum == wanted.checksum else f"the archive's content changed from {running} to {wanted}"
-        )
+        if running.checksum != wanted.checksum:
+            return f"the archive's content changed from {running} to {wanted}"
+        return self._options.outdated() if self._options is not None else ""
 
     def _stop(self, request: Request, before: dict[str, Any], found: Installed | None, pid: int | None) -> Outcome:
         actions = self._take(self._manager.release()) + self._take(self._end(request, pid))

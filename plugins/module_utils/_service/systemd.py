@@ -33,6 +33,7 @@ class SystemdManager:
     """Defines the unit, and lets systemd do the rest. Needs root."""
 
     name = "systemd"
+    owner: str | None = users.USER
 
     def __init__(
         self,
