@@ -15,7 +15,7 @@ PYTEST := build/venv/bin/python -m pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help engine quickstart quickstart-down test lint sanity unit integration bench dist release clean venv packages
+.PHONY: help engine quickstart quickstart-down test lint sanity unit integration test-spdk bench dist release clean venv packages
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,9 +48,13 @@ integration: venv $(COLLECTION) engine ## The engine with real clients
 	@scripts/apt.sh $(CLIENTS)
 	@$(PYTEST) tests/integration $(ARGS)
 
-bench: venv $(COLLECTION) engine ## Compare the engine with tgtd (QUICK=1 for a short run)
-	@scripts/apt.sh $(CLIENTS) tgt
-	@PYTHONPATH=tests build/venv/bin/python -m benchmark.bench $(if $(QUICK),--quick) $(ARGS)
+test-spdk: ## The modules with SPDK's engine: SPDK=/path/to/iscsi_tgt make test-spdk
+	@scripts/test_spdk.sh $(ARGS)
+
+bench: venv $(COLLECTION) engine ## Compare the engine with tgtd (QUICK=1: a short run, CONTROL=1: configuring it)
+	@$(if $(CONTROL),,scripts/apt.sh $(CLIENTS) tgt)
+	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m benchmark.$(if $(CONTROL),control,bench) \
+		$(if $(QUICK),--quick) $(ARGS)
 
 dist: venv ## Build the collection's archive in build/
 	@build/venv/bin/ansible-galaxy collection build --force --output-path build .

@@ -16,6 +16,7 @@ options:
     description:
       - Unix socket on the managed host on which the target engine answers JSON-RPC.
       - SPDK's own default is V(/var/tmp/spdk.sock).
+      - Not together with O(url).
     type: path
     default: /run/openlun-iscsi/rpc.sock
   timeout:
@@ -24,6 +25,32 @@ options:
       - Creating a large preallocated file takes the time the disk needs to write it.
     type: int
     default: 60
+  url:
+    description:
+      - URL of an HTTP server in front of the engine, instead of O(socket), such as V(https://storage1:9009/). The
+        module then runs anywhere from where the server can be reached, the controller for instance.
+      - The server takes JSON-RPC by POST and knows users by basic authentication, as SPDK's C(rpc_http_proxy.py) does.
+      - Needs the Python package C(requests) on the host that runs the module.
+      - Proxies and credentials from the environment or a C(.netrc) are not used, and redirects are not followed.
+    type: str
+  url_username:
+    description:
+      - User name for O(url). Needs O(url_password).
+    type: str
+  url_password:
+    description:
+      - Password for O(url). Over C(http) it travels in clear text; use C(https) beyond the host itself.
+    type: str
+  validate_certs:
+    description:
+      - Whether the certificate of an C(https) server has to be valid and trusted.
+    type: bool
+    default: true
+  ca_path:
+    description:
+      - File with the certificates, in PEM format, that are trusted for O(url).
+      - Without it those are trusted that the package C(requests) trusts.
+    type: path
 seealso:
   - module: openlun.iscsi.engine
   - module: openlun.iscsi.target_config

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the modules talk to a target engine: SPDK's JSON-RPC over a unix socket.
+"""How the modules talk to a target engine: SPDK's JSON-RPC over a unix socket or HTTP.
 
 PRIVATE to the collection. Another transport is another class with ``exchange`` and ``close``.
 """
@@ -22,8 +22,9 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.client i
     UnixTransport,
     Unreachable,
 )
+from ansible_collections.openlun.iscsi.plugins.module_utils._rpc_http import HttpTransport
 
-__all__ = ("Call", "CallError", "Closed", "Rpc", "RpcError", "TimedOut", "Unreachable", "connect")
+__all__ = ("Call", "CallError", "Closed", "Rpc", "RpcError", "TimedOut", "Unreachable", "connect", "connect_url")
 
 DEFAULT_SOCKET: t.Final = "/run/openlun-iscsi/rpc.sock"
 
@@ -45,3 +46,17 @@ class Rpc(Client):
 def connect(socket: str = DEFAULT_SOCKET, timeout: float = DEFAULT_TIMEOUT) -> Rpc:
     """A client of the engine at ``socket`` (a path); ``timeout`` in seconds is for each request."""
     return Rpc(UnixTransport(socket, timeout))
+
+
+def connect_url(
+    url: str,
+    timeout: float = DEFAULT_TIMEOUT,
+    credentials: tuple[str, str] | None = None,
+    validate_certs: bool = True,
+    ca_path: str | None = None,
+) -> Rpc:
+    """A client of the engine behind the HTTP server at ``url``; ``credentials`` are a user name and a password.
+
+    Raises Unreachable if an argument cannot be used, or without the package requests.
+    """
+    return Rpc(HttpTransport(url, timeout, credentials, validate_certs, ca_path))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from engine_process import Engine, Launch, Target
+from spdk_process import SpdkEngine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,8 +39,13 @@ def unpacked(archive: Path) -> Path:
 def _launch(unpacked: Path) -> Iterator[Launch]:
     engines: list[Engine] = []
 
+    spdk = os.environ.get("OPENLUN_SPDK")
+
     def launch(*arguments: str | Path, state: bool = False, archive: Path | None = None) -> Engine:
-        engine = Engine(archive or unpacked, *arguments, state=state)
+        if spdk:
+            engine: Engine = SpdkEngine(Path(spdk), *arguments, state=state or archive is not None)
+        else:
+            engine = Engine(archive or unpacked, *arguments, state=state)
         engines.append(engine)
         return engine.start()
 

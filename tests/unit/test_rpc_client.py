@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -133,6 +134,19 @@ def test_a_long_batch_is_cut_into_several(peer: Peer, rpc: _rpc.Rpc) -> None:
     assert len(peer.requests) > 1
     assert all(len(json.dumps(request)) < 256 * 1024 for request in peer.requests)
     assert rpc.call_batch([]) == []
+
+
+def json_values(document: Any) -> int:
+    """As SPDK counts them: a token of the text that is neither a comma nor a colon."""
+    return len(re.findall(r'"[^"]*"|[\[\]{}]|[^\[\]{}",:\s]+', json.dumps(document)))
+
+
+def test_no_batch_holds_more_json_values_than_spdk_takes(peer: Peer, rpc: _rpc.Rpc) -> None:
+    small = [Call("look", {"n": number}) for number in range(700)]
+    large = [Call("look", {"n": number, "luns": [{"id": each, "on": None} for each in range(64)]}) for number in (1, 2)]
+    assert len(rpc.call_batch([*small, *(large * 30)])) == 760
+    assert all(json_values(request) <= 8192 for request in peer.requests)
+    assert max(map(len, peer.requests)) > 400  # small calls still travel together
 
 
 def test_a_batch_that_is_refused_as_a_whole_is_an_error(peer: Peer, rpc: _rpc.Rpc) -> None:

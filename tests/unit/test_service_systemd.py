@@ -15,6 +15,7 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._service.errors impo
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.installed import Installed, read
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.layout import Layout, layout
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.manager import Completed, Step
+from ansible_collections.openlun.iscsi.plugins.module_utils._service.options import StartOptions
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.service import Outcome, Request, Service
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.settings import Settings
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.systemd import UNIT, SystemdManager
@@ -256,3 +257,14 @@ def test_an_archive_that_is_not_there_is_asked_for(play: Play) -> None:
 def test_an_unknown_group_is_named() -> None:
     with pytest.raises(ServiceError, match="group no-such-group: this host has no such group"):
         list(users.create_missing(Host().run, ("no-such-group",), "/nowhere"))
+
+
+def test_options_of_the_target_are_saved_while_the_engine_does_not_run(play: Play) -> None:
+    play.bring("started")
+    play.host.taken()
+    options = StartOptions({"max_sessions": 9}, play.paths.state_dir, None, lambda: {"max_sessions": 128})
+    manager = SystemdManager(play.settings, play.host.ask, 1, play.host.run, unit_file=str(play.unit_file))
+    outcome = Service(play.settings, manager, play.host.ask, apply=True, options=options).bring(Request("started"))
+    assert play.host.taken() == [f"systemctl stop {UNIT}", f"systemctl start {UNIT}"]
+    assert outcome.reason == "its target options changed: max_sessions 128 → 9"
+    assert list(options.saving()) == []

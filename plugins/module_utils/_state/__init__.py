@@ -7,4 +7,5 @@ PRIVATE to the collection. A run walks through it in this order: ``arguments`` (
 ``declaration`` and ``options`` (variables to wishes) -> ``reader`` (RPC to model; ``startup`` if it does not
 serve yet) -> ``references`` (does it all fit together?) -> ``planner`` and ``ripple`` (what has to happen) ->
 ``schedule`` (in which order) -> ``executor`` and ``calls`` (as which RPCs) -> ``report`` (what the user sees).
+Beside it stands ``volumes``, which turns the short form into such variables for a filter.
 """

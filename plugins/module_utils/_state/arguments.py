@@ -29,6 +29,11 @@ Arguments = Mapping[str, Mapping[str, Any]]
 CONNECTION: Final[Arguments] = {
     "socket": {"type": "path", "default": DEFAULT_SOCKET},
     "timeout": {"type": "int", "default": 60},
+    "url": {"type": "str"},
+    "url_username": {"type": "str"},
+    "url_password": {"type": "str", "no_log": True},
+    "validate_certs": {"type": "bool", "default": True},
+    "ca_path": {"type": "path"},
 }
 
 RPC: Final[Arguments] = {"method": {"type": "str", "required": True}, "params": {"type": "dict"}}
@@ -38,6 +43,7 @@ _LIMITS: Final[Arguments] = {
     "prune": {"type": "bool", "default": False},
     "ignore": {"type": "list", "elements": "str", "default": []},
 }
+_PERSIST: Final[Arguments] = {"persist": {"type": "path"}}
 _FORCE: Final[Arguments] = {"force": {"type": "bool", "default": False}}
 
 _POLICY: Final[Arguments] = {
@@ -135,4 +141,4 @@ def config_arguments() -> dict[str, Mapping[str, Any]]:
     singletons: dict[str, Mapping[str, Any]] = {
         kind: {"type": "dict", "options": _OBJECTS[kind]} for kind in SINGLETONS
     }
-    return {**lists, **singletons, **_LIMITS, **_FORCE, **CONNECTION}
+    return {**lists, **singletons, **_LIMITS, **_PERSIST, **_FORCE, **CONNECTION}

@@ -46,11 +46,13 @@ def rpc_policy(chap: str, auth_group: int | None) -> dict[str, Any]:
     return {**fields, "chap_group": auth_group or 0}
 
 
-def with_policy(given: Mapping[str, Any], chap: str, auth_group: int | None) -> dict[str, Any]:
+def with_policy(given: Mapping[str, Any], chap: str, auth_group: int | None) -> Mapping[str, Any]:
     """``given`` with the policy it leads to: an auth group by itself asks for CHAP, and no CHAP needs no auth group."""
     if "chap" in given:
         chap = given["chap"]
-    elif "auth_group" in given and chap == NONE:
+    elif "auth_group" not in given:
+        return given
+    elif chap == NONE:
         chap = REQUIRED
     return {**given, "chap": chap, "auth_group": given.get("auth_group", auth_group) if chap != NONE else None}
 

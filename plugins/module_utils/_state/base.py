@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 from typing import Any, ClassVar, Final, NamedTuple, TypeVar, Union
 
 from .sizes import show_size
@@ -42,7 +41,7 @@ class BaseObject:
     kind: ClassVar[str]
     KEY: ClassVar[str] = ""
 
-    @cached_property
+    @property
     def ref(self) -> Ref:
         return (self.kind, getattr(self, self.KEY) if self.KEY else "")
 
@@ -52,8 +51,9 @@ class BaseObject:
         return cls(**given)
 
     def edited(self: _Entry, given: Mapping[str, Any]) -> _Entry:
-        """This object with what is given; everything else stays."""
-        return replace(self, **given)
+        """This object with what is given; everything else stays. The same object if that makes no difference."""
+        different = {name: value for name, value in given.items() if getattr(self, name) != value}
+        return replace(self, **different) if different else self
 
     def comparable(self) -> dict[str, Any]:
         """Property -> value, with equal values for what the engine treats alike."""
@@ -92,7 +92,7 @@ class Change(NamedTuple):
 
 def changes(before: BaseObject, after: BaseObject) -> list[Change]:
     """What differs between two states of the same object, and what has been asked for (None is never asked for)."""
-    if before == after:
+    if before is after or before == after:
         return []
     old, new = before.comparable(), after.comparable()
     return [

@@ -57,6 +57,8 @@ def _prunable(
     """Live objects that nobody declared, that are not ignored and that nothing which stays needs."""
     undeclared = [ref for ref in current.objects if ref in objects and ref not in declaration.wishes]
     candidates = {ref for ref in undeclared if not _ignored(ref, ignore) and _is_managed(objects[ref])}
+    if not candidates:
+        return []
     kept = _closure((ref for ref in objects if ref not in candidates), objects)
     return [ref for ref in undeclared if ref in candidates and ref not in kept]
 

@@ -63,7 +63,7 @@ class Bdev(BaseObject):
         """With another type or path it is another device: then nothing of the old one carries over."""
         if given.get("type", self.type) != self.type or given.get("path", self.path) != self.path:
             return Bdev.create({"name": self.name, "type": self.type, **given})
-        return replace(self, **given)
+        return super().edited(given)
 
     def show(self) -> dict[str, Any]:
         shown: dict[str, Any] = {"name": self.name, "type": self.type, "size": self.size, "block_size": self.block_size}
@@ -151,6 +151,10 @@ class Map(NamedTuple):
     portal_group: int
     initiator_group: int
 
+    @property
+    def refs(self) -> tuple[Ref, Ref]:
+        return (PORTAL_GROUP, self.portal_group), (INITIATOR_GROUP, self.initiator_group)
+
     def __str__(self) -> str:
         return f"{self.portal_group}:{self.initiator_group}"
 
@@ -189,8 +193,8 @@ class TargetNode(BaseObject):
 
     def edited(self, given: Mapping[str, Any]) -> TargetNode:
         """A redirect that is not asked for ends with the last map of its portal group."""
-        edited = replace(self, **with_policy(given, self.chap, self.auth_group))
-        return edited if "redirects" in given else edited.with_maps(edited.maps)
+        edited = super().edited(with_policy(given, self.chap, self.auth_group))
+        return edited if "redirects" in given or not edited.redirects else edited.with_maps(edited.maps)
 
     def with_maps(self, maps: tuple[Map, ...]) -> TargetNode:
         """This node with other maps, and the redirects that can be there with them."""
@@ -239,9 +243,8 @@ class TargetNode(BaseObject):
     def needs(self) -> Iterator[Ref]:
         for lun in self.luns:
             yield (BDEV, lun.bdev)
-        for portal_group, initiator_group in self.maps:
-            yield (PORTAL_GROUP, portal_group)
-            yield (INITIATOR_GROUP, initiator_group)
+        for each in self.maps:
+            yield from each.refs
         if self.auth_group is not None:
             yield (AUTH_GROUP, self.auth_group)
 

@@ -59,6 +59,16 @@ class Waiting(RpcError):
         )
 
 
+class TooOld(RpcError):
+    """The engine lacks methods without which nothing can be compared."""
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(
+            f"The engine has no {' and no '.join(missing)}: it is too old for this collection, or serves no iSCSI. "
+            "Upgrade it, or name the socket of the right one."
+        )
+
+
 class Client(Protocol):
     """What the state needs of an RPC client."""
 
@@ -78,8 +88,11 @@ class Snapshot(NamedTuple):
 
 
 def read(client: Client) -> Snapshot:
-    """Everything the engine has, in two round trips. Raises RpcError, and Waiting if there is nothing yet."""
+    """Everything the engine has, in two round trips. Raises RpcError, Waiting if there is nothing yet, TooOld."""
     methods = frozenset(client.call("rpc_get_methods"))
+    missing = [question for question in _QUESTIONS if question not in methods]
+    if missing:
+        raise TooOld(missing)
     questions = [*_QUESTIONS, *(question for question in _SINCE if question in methods)]
     asked = dict(zip(questions, client.call_batch([Call(method) for method in questions])))
     for answer in asked.values():

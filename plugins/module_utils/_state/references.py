@@ -128,10 +128,12 @@ def _initiator_group(group: InitiatorGroup, context: _Context) -> _Found:
 def _policy(each: TargetNode | DiscoveryAuth, context: _Context) -> _Found:
     """Whom CHAP shall let in must be able to prove it."""
     wish, live = context.goal.wishes.get(each.ref), context.current.get(each.ref)
-    if wish is None or not {"chap", "auth_group"} & wish.given.keys():
+    if wish is None or not ("chap" in wish.given or "auth_group" in wish.given):
         return
     if "auth_group" in wish.given:
-        yield from _reference(context, (AUTH_GROUP, wish.given["auth_group"]), wish.at("auth_group"))
+        ref = (AUTH_GROUP, wish.given["auth_group"])
+        if ref not in context.known:
+            yield _dangling(context, ref, wish.at("auth_group"))
         if each.chap == NONE:
             yield (
                 wish.at("auth_group"),
@@ -154,7 +156,9 @@ def _discovery_auth(discovery: DiscoveryAuth, context: _Context) -> _Found:
 
 def _lost_auth_group(each: TargetNode | PortalGroup | DiscoveryAuth, context: _Context) -> _Found:
     """What goes on asking for CHAP keeps the group it asks."""
-    ref, wish = (AUTH_GROUP, each.auth_group or 0), context.goal.wishes.get(each.ref)
+    if each.auth_group is None:
+        return
+    ref, wish = (AUTH_GROUP, each.auth_group), context.goal.wishes.get(each.ref)
     if ref in context.goal.doomed and (wish is None or "auth_group" not in wish.given):
         why = f"{label(ref)} cannot be removed: {label(each.ref)} authenticates with it"
         yield context.goal.path(ref, "tag"), f"{why}. Give that another auth_group or chap none in the same run."
@@ -183,16 +187,17 @@ def _target_node(node: TargetNode, context: _Context) -> _Found:
         return
     if "luns" in wish.given:
         for index, lun in enumerate(node.luns):
-            yield from _reference(context, (BDEV, lun.bdev), f"{wish.at('luns')}[{index}].bdev")
+            if (BDEV, lun.bdev) not in context.known:
+                yield _dangling(context, (BDEV, lun.bdev), f"{wish.at('luns')}[{index}].bdev")
         if all(lun.id != 0 for lun in node.luns):
             yield wish.at("luns"), "LUN 0 is missing, and initiators look for the other LUNs there."
     else:
         yield from _lost_bdevs(node, context)
     if "maps" in wish.given:
         for index, each in enumerate(node.maps):
-            path = f"{wish.at('maps')}[{index}]"
-            yield from _reference(context, (PORTAL_GROUP, each.portal_group), f"{path}.portal_group")
-            yield from _reference(context, (INITIATOR_GROUP, each.initiator_group), f"{path}.initiator_group")
+            for ref in each.refs:
+                if ref not in context.known:
+                    yield _dangling(context, ref, f"{wish.at('maps')}[{index}].{ref[0]}")
     most = context.can.max_queue_depth
     if node.queue_depth > most and "queue_depth" in wish.given:
         yield wish.at("queue_depth"), f"{node.queue_depth} is more than this engine's maximum of {most}."
@@ -200,9 +205,11 @@ def _target_node(node: TargetNode, context: _Context) -> _Found:
 
 def _redirects(node: TargetNode, context: _Context) -> _Found:
     """Initiators are sent away from public portals that lead to the node, and to other ones."""
+    if not node.redirects:
+        return
     wish = context.goal.wishes.get(node.ref)
     asked = wish is not None and "redirects" in wish.given
-    if wish is not None and asked and node.redirects and not context.can.tells_redirects:
+    if wish is not None and asked and not context.can.tells_redirects:
         why = f"{context.can.engine} does not tell which redirects there are, so they cannot be compared"
         yield wish.at("redirects"), f"{why}. Set them with openlun.iscsi.rpc and iscsi_target_node_set_redirect."
         return
@@ -222,18 +229,15 @@ def _redirects(node: TargetNode, context: _Context) -> _Found:
             yield path, f"{why}. Choose another portal group, or leave the redirect out."
 
 
-def _reference(context: _Context, ref: Ref, path: str) -> _Found:
-    """A declared reference must lead to an object that is there in the end."""
-    if ref in context.known:
-        return
+def _dangling(context: _Context, ref: Ref, path: str) -> tuple[str, str]:
+    """A declared reference must lead to an object that is there in the end; this one does not."""
     kind, key = ref
     noun = kind.replace("_", " ")
     if ref in context.goal.doomed:
-        yield path, f"{label(ref)} is to be removed ({context.goal.doomed[ref]}), so nothing can use it."
-        return
+        return path, f"{label(ref)} is to be removed ({context.goal.doomed[ref]}), so nothing can use it."
     missing = f"no {noun} {'named' if kind == BDEV else 'with tag'} {key}"
     known = [str(known_key) for known_kind, known_key in sorted(context.known, key=str) if known_kind == kind]
-    yield path, f"{missing}. Declare it in {COLLECTIONS[kind]} or create it first. Known {noun}s: {listed(known)}."
+    return path, f"{missing}. Declare it in {COLLECTIONS[kind]} or create it first. Known {noun}s: {listed(known)}."
 
 
 def _lost_bdevs(node: TargetNode, context: _Context) -> _Found:

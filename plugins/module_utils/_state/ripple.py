@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from .base import BDEV, INITIATOR_GROUP, PORTAL_GROUP, Ref, label
-from .model import Map, TargetNode
+from .model import TargetNode
 from .operations import DELETE, EDIT, REPLACE, Operation
 from .scene import Scene
 from .schedule import removed_early
@@ -58,7 +58,7 @@ def _take_maps(group: Operation, operations: dict[Ref, Operation], scene: Scene)
         after = scene.goal.objects.get(node.ref) if planned is None else planned.after
         if not isinstance(after, TargetNode) or group.ref not in set(after.needs()):
             continue
-        left = after.with_maps(tuple(each for each in after.maps if group.ref not in refs_of(each)))
+        left = after.with_maps(tuple(each for each in after.maps if group.ref not in each.refs))
         why = f"{label(group.ref)} is removed"
         if planned is None:
             operations[node.ref] = Operation(EDIT, node, left, why)
@@ -74,15 +74,11 @@ def _detach_maps(group: Operation, operations: dict[Ref, Operation], scene: Scen
         planned = operations.get(node.ref)
         if planned is not None and planned.removes:
             continue
-        detached = frozenset(each for each in node.maps if group.ref in refs_of(each))
+        detached = frozenset(each for each in node.maps if group.ref in each.refs)
         if planned is None:
             why = f"{label(group.ref)} is replaced"
             planned = Operation(EDIT, node, scene.goal.objects[node.ref], why)
         operations[node.ref] = replace(planned, detached=planned.detached | detached)
-
-
-def refs_of(each: Map) -> tuple[Ref, Ref]:
-    return (PORTAL_GROUP, each.portal_group), (INITIATOR_GROUP, each.initiator_group)
 
 
 def _joined(why: str, planned: Operation | None) -> str:

@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 
 from .._engine.facts import DEFAULT_NODE_BASE
-from .._rpc import Rpc, RpcError, Unreachable, connect
-from . import info
+from .._rpc import DEFAULT_SOCKET, Rpc, RpcError, Unreachable, connect, connect_url
+from .._rpc_http import password_in
+from . import info, persist
 from .arguments import CONNECTION, RPC, config_arguments, object_arguments
 from .auth import DiscoveryAuth, secrets_in, without_secrets
+from .base import TARGET_OPTIONS
 from .declaration import Entry, declare, entries_of
 from .executor import Failed, execute
 from .model import Capabilities, Object, State
@@ -54,7 +56,10 @@ def run_config() -> None:
     with _failures_of(module):
         limits = {"prune": module.params["prune"], "ignore": module.params["ignore"]}
         run = _converge(module, list(entries_of(module.params)), **limits)
-        module.exit_json(**run.result(), **objects_by_option(run.state))
+        result = run.result()
+        if module.params["persist"]:
+            _persist(module, module.params["persist"], result)
+        module.exit_json(**result, **objects_by_option(run.state))
 
 
 def run_info() -> None:
@@ -96,7 +101,7 @@ def _converge(module: AnsibleModule, entries: Sequence[Entry], **limits: Any) ->
     client = _client(module)
     begun: list[Operation] = []
     try:
-        snapshot = _look(module, client)
+        snapshot = _look(module, client, entries)
     except Waiting as waiting:
         begun.append(first_operation(declare(entries, DEFAULT_NODE_BASE)))
         if module.check_mode:
@@ -116,7 +121,19 @@ def _converge(module: AnsibleModule, entries: Sequence[Entry], **limits: Any) ->
     return _Run([*begun, *operations], state, snapshot.can.node_base)
 
 
-def _look(module: AnsibleModule, client: Rpc) -> Snapshot:
+def _persist(module: AnsibleModule, path: str, result: dict[str, Any]) -> None:
+    """Bring the file to the live configuration and note it in ``result``. Raises NotSaved or RpcError."""
+    foretold = module.check_mode and result["changed"]  # what is to be saved is not there yet
+    text = "" if foretold else persist.configuration(_client(module))
+    if not (foretold or persist.differs(path, text)):
+        return
+    if not module.check_mode:
+        persist.save(path, text)
+    result["changed"] = True
+    result["actions"] = [*result["actions"], persist.action(path)]
+
+
+def _look(module: AnsibleModule, client: Rpc, entries: Sequence[Entry]) -> Snapshot:
     """The live state; in check mode an engine that is not started yet has an empty one."""
     try:
         return read(client)
@@ -124,13 +141,16 @@ def _look(module: AnsibleModule, client: Rpc) -> Snapshot:
         if not (module.check_mode and _is_not_started(error)):
             raise
         module.warn(f"{error} Check mode goes on as if a new engine without any configuration answered there.")
-        return _nothing()
+        wishes = declare([entry for entry in entries if entry.kind == TARGET_OPTIONS], DEFAULT_NODE_BASE).wishes
+        return _nothing(*(TargetOptions.create(wish.given) for wish in wishes.values()))
 
 
 def _nothing(options: Object | None = None) -> Snapshot:
     """A host without an engine, or one that has not begun: nothing is there yet, and the engine to come is ours."""
     singletons: list[Object] = [DiscoveryAuth(), options or TargetOptions()]
-    return Snapshot(State({each.ref: each for each in singletons}), Capabilities(), {})
+    values = options.show() if options is not None else {}
+    can = Capabilities(**{name: values[name] for name in ("node_base", "max_queue_depth") if name in values})
+    return Snapshot(State({each.ref: each for each in singletons}), can, {})
 
 
 def _is_not_started(error: Unreachable) -> bool:
@@ -140,7 +160,29 @@ def _is_not_started(error: Unreachable) -> bool:
 
 
 def _client(module: AnsibleModule) -> Rpc:
-    return connect(module.params["socket"], module.params["timeout"])
+    """Raises Refused if the options of the connection contradict each other, Unreachable if one cannot be used."""
+    given = module.params
+    url, timeout = given["url"], given["timeout"]
+    module.no_log_values.update(filter(None, [password_in(url)]))
+    problems = [text for wrong, text in _contradictions(given) if wrong]
+    if problems:
+        raise Refused(problems)
+    if url is None:
+        return connect(given["socket"], timeout)
+    credentials = None if given["url_username"] is None else (given["url_username"], given["url_password"])
+    return connect_url(url, timeout, credentials, given["validate_certs"], given["ca_path"])
+
+
+def _contradictions(given: Mapping[str, Any]) -> Iterator[tuple[bool, str]]:
+    """Whether something is wrong with the options of the connection, and what."""
+    url, names = given["url"], ("url_username", "url_password", "ca_path")
+    # The socket has a default, so AnsibleModule's mutually_exclusive would refuse every url.
+    yield url is not None and given["socket"] != DEFAULT_SOCKET, "url: it excludes socket. Give one of the two."
+    for name in names:
+        yield url is None and given[name] is not None, f"{name}: it needs url, and a socket does not use it."
+    pair = ("url_username", "url_password")
+    for name, other in (pair, pair[::-1]):
+        yield given[name] is not None and given[other] is None, f"{name}: it needs {other} too."
 
 
 @contextmanager
@@ -155,5 +197,5 @@ def _failures_of(module: AnsibleModule) -> Iterator[None]:
     except Unreachable as error:
         advice = " The module openlun.iscsi.engine starts one." if _is_not_started(error) else ""
         module.fail_json(msg=f"{error}{advice}")
-    except RpcError as error:
+    except (RpcError, persist.NotSaved) as error:
         module.fail_json(msg=str(error))

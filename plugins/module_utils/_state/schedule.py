@@ -62,8 +62,8 @@ def in_order(operations: Iterable[Operation]) -> list[Operation]:
 
 def removed_early(operations: Collection[Operation]) -> list[Operation]:
     """The portal groups that go before their nodes are edited: replaced ones, and those whose portal another wants."""
-    losers = _conflicts(operations)
-    groups = (each for each in operations if each.ref[0] == PORTAL_GROUP and each.removes)
+    groups = [each for each in operations if each.ref[0] == PORTAL_GROUP and each.removes]
+    losers = _conflicts(operations) if groups else {}
     return [each for each in groups if each.action == REPLACE or each.ref in losers]
 
 
@@ -139,6 +139,8 @@ def _ranks(graph: _Graph) -> dict[_Key, int]:
     for step in order:
         for follower in graph[step]:
             ranks[follower] = max(ranks[follower], ranks[step] + 1)
+    if all(part != DOWN for part, _ref in graph):
+        return ranks
     awaited = dict.fromkeys(graph, False)
     for step in reversed(order):
         part, _ref = step
