@@ -5,34 +5,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_process import Engine, Launch, free_port
+from module_process import run_module
 
-COLLECTIONS = Path(__file__).resolve().parents[2] / "build" / "collections"
-MODULE = "ansible_collections.openlun.iscsi.plugins.modules.target_config"
 SHOWN = ("bdevs", "auth_groups", "portal_groups", "initiator_groups", "target_nodes")
 
 
-def target_config(engine: Engine, *, check: bool = False, **options: Any) -> dict[str, Any]:
-    arguments = {"socket": str(engine.socket), **options, "_ansible_check_mode": check}
-    ended = subprocess.run(
-        [sys.executable, "-m", MODULE],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
-        env={**os.environ, "PYTHONPATH": str(COLLECTIONS)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    result: dict[str, Any] = json.loads(ended.stdout)
-    return result
+def target_config(engine: Engine, **options: Any) -> dict[str, Any]:
+    return run_module("target_config", socket=str(engine.socket), **options)
 
 
 @pytest.fixture
@@ -81,8 +65,7 @@ def test_a_lost_file_is_written_again_and_nothing_else_is_done(
 def test_a_file_that_cannot_be_written_is_one_sentence_and_the_changes_are_live(
     engine: Engine, declared: dict[str, Any], tmp_path: Path
 ) -> None:
-    result = target_config(engine, **{**declared, "persist": str(tmp_path / "nowhere" / "saved.json")})
-    assert result["failed"]
+    result = target_config(engine, **{**declared, "persist": str(tmp_path / "nowhere" / "saved.json")}, fails=True)
     assert "saved.json" in result["msg"]
     assert "live but not saved" in result["msg"]
     assert [bdev["name"] for bdev in engine.rpc("bdev_get_bdevs")] == ["Malloc0"]

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Callable, Final
 from ..bdev.base import Bdev, Buffer
 from ..bdev.mapping import owned
 from ..scsi.dispatch import execute
-from ..scsi.sbc import MAX_TRANSFER_BYTES
 from . import full_feature, pdu, transfer
 from .addresses import plain_peer
 from .keys import RECEIVE_LIMIT, Parameters
@@ -100,7 +99,6 @@ class Connection:
         self.parameters = Parameters()
         self.peer_receive_limit = self.parameters.peer_receive_limit
         self.takes_immediate_data = False
-        self.largest_write = MAX_TRANSFER_BYTES
         self.logging_out = False
         self.text_left = b""
         """What is still to send of a text answer that exceeds one PDU."""

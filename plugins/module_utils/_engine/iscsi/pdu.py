@@ -52,11 +52,9 @@ UNDERFLOW: Final = 0x02
 # Reject reasons, §11.17.1
 REJECT_PROTOCOL_ERROR: Final = 0x04
 REJECT_NOT_SUPPORTED: Final = 0x05
-REJECT_INVALID_FIELD: Final = 0x09
 
 # Asynchronous events, §11.9.1
 ASYNC_LOGOUT_REQUEST: Final = 1
-ASYNC_DROP_CONNECTION: Final = 2
 
 LENGTHS: Final = struct.Struct(">4xL")
 """Of any PDU: AHS length in words (high byte) and data segment length (three bytes)."""

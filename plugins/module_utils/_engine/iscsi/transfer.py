@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..scsi.device import LogicalUnit, Nexus, Task
 from ..scsi.dispatch import prepare
+from ..scsi.sbc import MAX_TRANSFER_BYTES
 from ..scsi.sense import ABORTED_COMMAND, GOOD, ScsiError
 from . import pdu
 
@@ -138,7 +139,7 @@ def destination(connection: Connection, view: memoryview, at: int, length: int) 
     opcode = view[at] & pdu.OPCODE_MASK
     if opcode == pdu.SCSI_COMMAND:
         expected = pdu.SCSI_COMMAND_PDU.unpack_from(view, at)[3]
-        return memoryview(connection.buffers.take(max(length, min(expected, connection.largest_write))))[:length]
+        return memoryview(connection.buffers.take(max(length, min(expected, MAX_TRANSFER_BYTES))))[:length]
     if opcode == pdu.DATA_OUT:
         _flags, _lun, itt, _ttt, _exp, _sn, offset = pdu.DATA_OUT_PDU.unpack_from(view, at)
         incoming = connection.incoming.get(itt)

@@ -10,13 +10,8 @@ from typing import ClassVar, Final
 
 GOOD: Final = 0x00
 CHECK_CONDITION: Final = 0x02
-BUSY: Final = 0x08
-RESERVATION_CONFLICT: Final = 0x18
-TASK_SET_FULL: Final = 0x28
-TASK_ABORTED: Final = 0x40
 
 NO_SENSE: Final = 0x0
-NOT_READY: Final = 0x2
 MEDIUM_ERROR: Final = 0x3
 HARDWARE_ERROR: Final = 0x4
 ILLEGAL_REQUEST: Final = 0x5
