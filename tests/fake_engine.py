@@ -20,11 +20,15 @@ EXTENSIONS = [
     "bdev_aio_create.sparse",
     "bdev_aio_delete.remove_file",
     "bdev_aio_resize",
+    "iscsi_create_target_node.luns.initiator_groups",
     "iscsi_get_portal_groups.chap_group",
     "iscsi_get_target_nodes.redirects",
+    "iscsi_portal_group_set_auth.inherit",
+    "iscsi_target_node_set_lun_mask",
 ]
 STARTUP = frozenset(("rpc_get_methods", "spdk_get_version", "iscsi_set_options", "framework_start_init"))
 LEGAL_CHAP = frozenset(((False, False, False), (True, False, False), (False, True, False), (False, True, True)))
+QOS = ("rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec")
 AUTO = {"disable_chap": False, "require_chap": False, "mutual_chap": False, "chap_group": 0}
 
 Entries = dict[Any, dict[str, Any]]
@@ -43,6 +47,7 @@ class FakeEngine:
     """State and methods of an engine; ``written`` lists the calls that may have changed something.
 
     ``waiting`` is an engine that has not started yet, ``discreet`` one that does not show secrets.
+    ``slots`` are the NVMe devices of its host: PCI address and number of namespaces.
     """
 
     def __init__(self, *, builtin: bool = True, waiting: bool = False, discreet: bool = False) -> None:
@@ -54,6 +59,8 @@ class FakeEngine:
         self.auth_groups: dict[int, dict[str, dict[str, Any]]] = {}
         self.bdevs: Entries = {}
         self.files: dict[str, int] = {}
+        self.slots: dict[str, int] = {}
+        self.controllers: dict[str, str] = {}
         self.portal_groups: Entries = {}
         self.initiator_groups: Entries = {}
         self.nodes: Entries = {}
@@ -90,7 +97,7 @@ class FakeEngine:
 
     def do_rpc_get_methods(self) -> list[str]:
         methods = [name[len("do_") :] for name in dir(self) if name.startswith("do_")]
-        ours = ("engine_get_info", "bdev_aio_resize")
+        ours = ("engine_get_info", "bdev_aio_resize", "iscsi_target_node_set_lun_mask")
         return [method for method in methods if self.builtin or method not in ours]
 
     def do_engine_get_info(self) -> dict[str, Any]:
@@ -135,11 +142,51 @@ class FakeEngine:
             "num_blocks": size // block_size,
             "uuid": ident,
             "driver_specific": {"aio": aio} if aio else {},
+            "assigned_rate_limits": dict.fromkeys(QOS, 0),
         }
         return name
 
     def do_bdev_malloc_create(self, name: str, num_blocks: int, block_size: int, uuid: str | None = None) -> str:
         return self._add_bdev(name, "Malloc disk", num_blocks * block_size, block_size, uuid)
+
+    def do_bdev_null_create(self, name: str, num_blocks: int, block_size: int, uuid: str | None = None) -> str:
+        return self._add_bdev(name, "Null disk", num_blocks * block_size, block_size, uuid)
+
+    def do_bdev_null_resize(self, name: str, new_size: int) -> bool:
+        bdev = self.bdevs[name]
+        blocks = (new_size << 20) // bdev["block_size"]
+        _need(blocks > bdev["num_blocks"], "does not grow")
+        bdev["num_blocks"] = blocks
+        return True
+
+    def do_bdev_null_delete(self, name: str) -> bool:
+        return self._delete_bdev(name, "Null disk")
+
+    def do_bdev_set_qos_limit(self, name: str, **limits: int) -> bool:
+        _need(
+            limits and set(limits) <= set(QOS) and limits.get("rw_ios_per_sec", 0) % 1000 == 0, f"odd limits {limits}"
+        )
+        self.bdevs[name]["assigned_rate_limits"].update(limits)
+        return True
+
+    def do_bdev_nvme_get_controllers(self) -> list[dict[str, Any]]:
+        return [
+            {"name": name, "ctrlrs": [{"state": "enabled", "trid": {"trtype": "PCIe", "traddr": address}}]}
+            for name, address in self.controllers.items()
+        ]
+
+    def do_bdev_nvme_attach_controller(self, name: str, trtype: str, traddr: str) -> list[str]:
+        _need(trtype == "PCIe" and traddr in self.slots, f"nothing at {traddr}")
+        _need(name not in self.controllers and traddr not in self.controllers.values(), f"{name} is attached")
+        self.controllers[name] = traddr
+        names = [f"{name}n{number}" for number in range(1, self.slots[traddr] + 1)]
+        return [self._add_bdev(each, "NVMe disk", 1 << 30, 512, None) for each in names]
+
+    def do_bdev_nvme_detach_controller(self, name: str) -> bool:
+        address = self.controllers.pop(name)
+        for number in range(1, self.slots[address] + 1):
+            self._delete_bdev(f"{name}n{number}", "NVMe disk")
+        return True
 
     def do_bdev_aio_create(
         self,
@@ -218,7 +265,8 @@ class FakeEngine:
     def do_iscsi_delete_auth_group(self, tag: int) -> bool:
         _need(tag in self.auth_groups, f"no auth group {tag}")
         users = [name for name, node in self.nodes.items() if node["chap_group"] == tag]
-        _need(not users and self.options["chap_group"] != tag, f"auth group {tag} is used by {users}")
+        groups = [each["tag"] for each in self.portal_groups.values() if each.get("chap_group") == tag]
+        _need(not users and not groups and self.options["chap_group"] != tag, f"auth group {tag} is used by {users}")
         del self.auth_groups[tag]
         return True
 
@@ -241,9 +289,14 @@ class FakeEngine:
         self.options.update(auth)
         return True
 
-    def do_iscsi_portal_group_set_auth(self, tag: int, **auth: Any) -> bool:
-        self._check_auth(auth)
-        self.portal_groups[tag].update(auth)
+    def do_iscsi_portal_group_set_auth(self, tag: int, inherit: bool = False, **auth: Any) -> bool:
+        _need(not inherit or (self.builtin and not auth), "unknown parameter")
+        group = self.portal_groups[tag]
+        for key in AUTO:
+            group.pop(key, None)
+        if not inherit:
+            self._check_auth(auth)
+            group.update(auth)
         return True
 
     # -- groups
@@ -289,6 +342,8 @@ class FakeEngine:
 
     def do_iscsi_delete_initiator_group(self, tag: int) -> bool:
         _need(self.initiator_groups.pop(tag, None), f"no initiator group {tag}")
+        masks = [lun.get("initiator_groups", ()) for node in self.nodes.values() for lun in node["luns"]]
+        _need(not any(tag in mask for mask in masks), f"initiator group {tag} is in a mask")
         self._drop_maps("ig_tag", tag)
         return True
 
@@ -330,7 +385,21 @@ class FakeEngine:
     def _add_lun(self, node: dict[str, Any], lun: dict[str, Any]) -> None:
         _need(lun["bdev_name"] in self.bdevs, f"no bdev {lun['bdev_name']}")
         _need(all(each["lun_id"] != lun["lun_id"] for each in node["luns"]), "LUN taken")
-        node["luns"].append(lun)
+        self._check_mask(lun.get("initiator_groups", ()))
+        node["luns"].append(dict(lun))
+
+    def _check_mask(self, tags: Sequence[int]) -> None:
+        _need(self.builtin or not tags, "unknown parameter")
+        _need(all(tag in self.initiator_groups for tag in tags), f"no initiator group among {tags}")
+
+    def do_iscsi_target_node_set_lun_mask(self, name: str, lun_id: int, initiator_groups: list[int]) -> bool:
+        _need(self.builtin, "Method not found")
+        self._check_mask(initiator_groups)
+        [lun] = [each for each in self.nodes[name]["luns"] if each["lun_id"] == lun_id]
+        lun.pop("initiator_groups", None)
+        if initiator_groups:
+            lun["initiator_groups"] = initiator_groups
+        return True
 
     def do_iscsi_target_node_add_lun(self, name: str, bdev_name: str, lun_id: int) -> bool:
         _need(self.builtin or not self._sessions(name), "the target has connections")

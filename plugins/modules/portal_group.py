@@ -48,6 +48,20 @@ options:
       - Whether discovery hides the portals of the group.
       - Default is V(false).
     type: bool
+  chap:
+    description:
+      - Whether initiators that come by this group to ask which target nodes there are have to prove who they are.
+      - V(inherit) is what M(openlun.iscsi.discovery_auth) says. V(none) asks nobody, V(auto) who offers it,
+        V(required) everybody, and with V(mutual) the target proves itself, too.
+      - Default is V(inherit), or V(required) if an auth group is given. SPDK knows V(inherit) only.
+    version_added: 0.2.0
+    type: str
+    choices: [inherit, none, auto, required, mutual]
+  auth_group:
+    description:
+      - Tag of the auth group that has the secrets. It has to exist, or to be declared in the same run.
+    version_added: 0.2.0
+    type: int
 """
 
 EXAMPLES = r"""
@@ -79,6 +93,8 @@ portal_group:
     tag: 1
     portals: ["10.0.0.1:3260"]
     private: false
+    chap: inherit
+    auth_group: null
 actions:
   description: What was done, or what would be done in check mode, in this order.
   returned: always

@@ -45,10 +45,12 @@ options:
       type:
         description:
           - V(malloc) is a disk in memory, which is empty after every start of the engine.
-          - V(aio) is a file or a block device of the target host.
-          - Needed when the bdev is created.
+          - V(aio) is a file or a block device of the target host, V(uring) the same by another way to the kernel.
+          - V(nvme) is an NVMe controller. It gives a bdev for each namespace, such as C(NVMe1n1).
+          - V(null) forgets what is written to it, and is for measuring.
+          - Needed when the bdev is created. An engine that lacks the type is named before anything changes.
         type: str
-        choices: [malloc, aio]
+        choices: [malloc, aio, nvme, 'null', uring]
       size:
         description:
           - Size in bytes or with a unit, such as V(64MiB), V(10GiB) or V(1.5TiB). K, M, G and T alone count in 1024.
@@ -68,7 +70,7 @@ options:
         type: str
       path:
         description:
-          - Absolute path of the file or block device, for V(aio).
+          - Absolute path of the file or block device, for V(aio) and V(uring).
         type: path
       readonly:
         description:
@@ -81,6 +83,31 @@ options:
           - By default the space is taken at once, so that a full disk shows now and not later.
           - Counts only when a file is made; what is there is not changed.
         type: bool
+      address:
+        description:
+          - PCI address of the controller, for V(nvme), such as V(0000:03:00.0). Needed when it is attached.
+          - Another address puts another device in its place, which needs O(force).
+        version_added: 0.2.0
+        type: str
+      qos:
+        description:
+          - Limits of the bdev, whoever uses it. A limit that is left out stays, V(0) is no limit.
+          - Those of an NVMe namespace such as C(NVMe1n1) are set by its name, without a type.
+        version_added: 0.2.0
+        type: dict
+        suboptions:
+          rw_ios_per_sec:
+            description: Reads and writes in a second, rounded up to whole thousands.
+            type: int
+          rw_mbytes_per_sec:
+            description: MiB read and written in a second.
+            type: int
+          r_mbytes_per_sec:
+            description: MiB read in a second.
+            type: int
+          w_mbytes_per_sec:
+            description: MiB written in a second.
+            type: int
       remove_file:
         description:
           - With O(bdevs[].state=absent), whether the file goes with the bdev. Otherwise it stays.
@@ -165,6 +192,20 @@ options:
           - Whether discovery hides the portals of the group.
           - Default is V(false).
         type: bool
+      chap:
+        description:
+          - Whether initiators that come by this group to ask which target nodes there are have to prove who they are.
+          - V(inherit) is what M(openlun.iscsi.discovery_auth) says. V(none) asks nobody, V(auto) who offers it,
+            V(required) everybody, and with V(mutual) the target proves itself, too.
+          - Default is V(inherit), or V(required) if an auth group is given. SPDK knows V(inherit) only.
+        version_added: 0.2.0
+        type: str
+        choices: [inherit, none, auto, required, mutual]
+      auth_group:
+        description:
+          - Tag of the auth group that has the secrets. It has to exist, or to be declared in the same run.
+        version_added: 0.2.0
+        type: int
       state:
         description:
           - Whether the object shall be there.
@@ -235,6 +276,14 @@ options:
             description: Name of the bdev.
             type: str
             required: true
+          initiator_groups:
+            description:
+              - Tags of the initiator groups that see the LUN, all mapped to the node. An empty list shows it to all.
+              - Left out, it stays as it is; a new LUN is shown to all.
+              - Hiding it from somebody who is logged in needs O(force). SPDK shows every LUN to all.
+            version_added: 0.2.0
+            type: list
+            elements: int
       maps:
         description:
           - Who may come in and where. The list is complete. Needed when the node is created.

@@ -57,6 +57,14 @@ options:
         description: Name of the bdev.
         type: str
         required: true
+      initiator_groups:
+        description:
+          - Tags of the initiator groups that see the LUN, all mapped to the node. An empty list shows it to all.
+          - Left out, it stays as it is; a new LUN is shown to all.
+          - Hiding it from somebody who is logged in needs O(force). SPDK shows every LUN to all.
+        version_added: 0.2.0
+        type: list
+        elements: int
   maps:
     description:
       - Who may come in and where. The list is complete. Needed when the node is created.

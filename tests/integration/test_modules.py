@@ -352,7 +352,8 @@ def test_info_tells_what_there_is(run: Run, tmp_path: Path) -> None:
     lists = ("bdevs", "auth_groups", "portal_groups", "initiator_groups", "target_nodes")
     kinds = (*lists, "discovery_auth", "target_options")
     assert not run("target_config", prune=True, **{kind: info[kind] for kind in kinds})["changed"]
-    assert info["portal_groups"] == [{**config["portal_groups"][0], "private": False}]
+    group = {"private": False, "chap": "inherit", "auth_group": None}
+    assert info["portal_groups"] == [{**config["portal_groups"][0], **group}]
 
 
 def test_rpc_calls_any_method_and_check_mode_only_those_that_read(run: Run) -> None:

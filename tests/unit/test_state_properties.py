@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from ansible_collections.openlun.iscsi.plugins.module_utils._rpc import Call
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.bdevs import NAMESPACE
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.declaration import declare, entries_of
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.executor import Failed, execute
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.operations import Operation
@@ -25,13 +26,20 @@ Variables = dict[str, Any]
 
 UUIDS = [f"2b6601ba-eada-44fb-9a83-a20eb9eb9e9{digit}" for digit in range(4)]
 PORTALS = ["10.0.0.1:3260", "10.0.0.1:3261", "10.0.0.2:3260", "[fd00::1]:3260", "*:3262"]
+LIMITS = ["rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec"]
 INITIATORS = ["ANY", "!iqn.2020-01.test:evil", "iqn.2020-01.test:a", "iqn.2020-01.test:b"]
 MASKS = ["ANY", "10.0.0.0/8", "[fd00::]/8", "192.168.0.7", "0.0.0.0/0"]
+SLOTS = {"0000:03:00.0": 1, "0000:04:00.0": 2}
+"""The NVMe devices of the host: PCI address and number of namespaces."""
 SECRETS = ["first secret", "second secret"]
 
 
 def some(values: Sequence[Any], most: int = 3) -> st.SearchStrategy[list[Any]]:
     return st.lists(st.sampled_from(values), min_size=1, max_size=most, unique=True)
+
+
+def limits() -> st.SearchStrategy[dict[str, int]]:
+    return st.sampled_from([dict.fromkeys(LIMITS, 0), {**dict.fromkeys(LIMITS, 0), LIMITS[0]: 1500, LIMITS[2]: 7}])
 
 
 @st.composite
@@ -65,21 +73,30 @@ def configurations(draw: st.DrawFn) -> Variables:
     for index, name in enumerate(draw(some(["d0", "d1", "d2", "d3"], 4))):
         size = f"{draw(st.integers(1, 2))}GiB"
         bdev = {"name": name, "block_size": draw(st.sampled_from([512, 4096])), "uuid": uuids[index]}
+        bdev["qos"] = draw(limits())
         if draw(st.booleans()):
-            bdevs.append({**bdev, "type": "malloc", "size": size})
+            bdevs.append({**bdev, "type": draw(st.sampled_from(["malloc", "null"])), "size": size})
         else:
             bdevs.append({**bdev, "type": "aio", "path": paths[index], "size": size, "readonly": draw(st.booleans())})
+    disks = [bdev["name"] for bdev in bdevs]
+    addresses = draw(st.permutations(list(SLOTS)))
+    for name, address in zip(draw(st.lists(st.sampled_from(["c0", "c1"]), max_size=2, unique=True)), addresses):
+        bdevs.append({"name": name, "type": "nvme", "address": address})
+        namespaces = [f"{name}n{number}" for number in range(1, SLOTS[address] + 1)]
+        bdevs += [{"name": each, "qos": draw(limits())} for each in namespaces]
+        disks += namespaces
+    secrets = draw(auth_groups())
     free = list(draw(st.permutations(PORTALS)))
     portal_groups = [
         {
             "tag": tag,
             "portals": [free.pop() for _portal in range(draw(st.integers(1, 2))) if free],
             "private": draw(st.booleans()),
+            **draw(st.one_of(st.just({"chap": "inherit"}), policies(secrets))),
         }
         for tag in draw(some([1, 2], 2))
     ]
     public = [group["tag"] for group in portal_groups if not group["private"]]
-    secrets = draw(auth_groups())
     initiator_groups = [
         {"tag": tag, "initiators": draw(some(INITIATORS)), "netmasks": draw(some(MASKS))}
         for tag in draw(some([1, 2], 2))
@@ -89,10 +106,7 @@ def configurations(draw: st.DrawFn) -> Variables:
         {
             "name": name,
             "alias": draw(st.sampled_from(["", "Disk"])),
-            "luns": [
-                {"id": number, "bdev": draw(st.sampled_from(bdevs))["name"]}
-                for number in range(draw(st.integers(1, 3)))
-            ],
+            "luns": [{"id": number, "bdev": draw(st.sampled_from(disks))} for number in range(draw(st.integers(1, 3)))],
             "maps": [{"portal_group": portals, "initiator_group": group} for portals, group in draw(some(maps))],
             "queue_depth": draw(st.sampled_from([32, 64])),
             "header_digest": draw(st.booleans()),
@@ -101,10 +115,13 @@ def configurations(draw: st.DrawFn) -> Variables:
         for name in draw(st.lists(st.sampled_from(["n0", "n1", "n2"]), max_size=3, unique=True))
     ]
     for node in nodes:
+        groups = sorted({each["initiator_group"] for each in node["maps"]})
+        for lun in node["luns"]:
+            lun["initiator_groups"] = draw(st.lists(st.sampled_from(groups), max_size=2, unique=True))
         ways = sorted({each["portal_group"] for each in node["maps"]} & set(public))
-        addresses = st.sampled_from(["192.0.2.1:3260", "[fd00::99]:3261"])
+        elsewhere = st.sampled_from(["192.0.2.1:3260", "[fd00::99]:3261"])
         chosen = [tag for tag in ways if draw(st.booleans())]
-        node["redirects"] = [{"portal_group": tag, "address": draw(addresses)} for tag in chosen]
+        node["redirects"] = [{"portal_group": tag, "address": draw(elsewhere)} for tag in chosen]
     return {
         "bdevs": bdevs,
         "auth_groups": secrets,
@@ -129,13 +146,14 @@ def converge(engine: FakeEngine, variables: Variables, **limits: Any) -> list[Op
 
 def running(variables: Variables) -> FakeEngine:
     engine = FakeEngine()
+    engine.slots.update(SLOTS)
     converge(engine, variables)
     return engine
 
 
 def files_never_shrink(before: Variables, after: Variables) -> bool:
-    sizes = {each["path"]: each["size"] for each in before["bdevs"] if each["type"] == "aio"}
-    return all(each["size"] >= sizes.get(each.get("path"), "") for each in after["bdevs"])
+    sizes = {each["path"]: each["size"] for each in before["bdevs"] if "path" in each}
+    return all(each["size"] >= sizes.get(each["path"], "") for each in after["bdevs"] if "path" in each)
 
 
 def content(engine: FakeEngine) -> dict[str, dict[Any, Any]]:
@@ -190,8 +208,11 @@ def test_planning_sends_no_write_and_foretells_the_result(before: Variables, aft
     foretold = outcome(read(engine).state, operations)
     execute(operations, engine)
     now = read(engine).state
-    assert set(foretold.objects) == set(now.objects)
-    for ref, each in now.objects.items():
+    unforeseen = set(now.objects) - set(foretold.objects)
+    assert set(foretold.objects) <= set(now.objects)
+    assert {now.objects[ref].comparable()["type"] for ref in unforeseen} <= {NAMESPACE}
+    for ref in foretold.objects:
+        each = now.objects[ref]
         expected = {name: value for name, value in foretold.objects[ref].comparable().items() if value is not None}
         assert {name: value for name, value in each.comparable().items() if name in expected} == expected
 
@@ -216,7 +237,12 @@ def test_a_run_that_breaks_is_finished_by_the_next(before: Variables, after: Var
 @given(configurations())
 def test_what_is_read_can_be_declared_and_changes_nothing(variables: Variables) -> None:
     engine = running(variables)
-    assert planned(engine, objects_by_option(read(engine).state), prune=True) == []
+    shown = objects_by_option(read(engine).state)
+    for bdev in shown["bdevs"]:
+        if bdev["type"] == NAMESPACE:  # which is there because of its controller, and can only be limited
+            for option in set(bdev) - {"name", "qos"}:
+                del bdev[option]
+    assert planned(engine, shown, prune=True) == []
 
 
 @given(configurations(), configurations())

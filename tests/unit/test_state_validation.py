@@ -140,7 +140,7 @@ def test_a_reference_to_something_declared_wrongly_is_not_dangling(engine: FakeE
         ),
         (
             {"bdevs": [{"name": "m", "type": "malloc", "size": "1MiB", "path": "/srv/m"}]},
-            "bdevs[0].path: bdev m is of type malloc, which lives in memory and has no path.",
+            "bdevs[0].path: bdev m is of type malloc, which has no path.",
         ),
         (
             {"bdevs": [{"name": "disk0", "state": "absent"}]},

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from .._engine.facts import BLOCK_SIZES, TARGET_OPTION_RANGES
 from .._rpc import DEFAULT_SOCKET
-from .auth import ALWAYS, ON_CREATE, POLICIES
+from .auth import ALWAYS, INHERIT, ON_CREATE, POLICIES
 from .base import (
     AUTH_GROUP,
     BDEV,
@@ -21,6 +21,7 @@ from .base import (
     TARGET_NODE,
     TARGET_OPTIONS,
 )
+from .bdevs import TYPES, Qos
 from .declaration import COLLECTIONS
 from .target_options import FLAGS
 
@@ -54,13 +55,15 @@ _POLICY: Final[Arguments] = {
 _OBJECTS: Final[Mapping[str, Arguments]] = {
     BDEV: {
         "name": {"type": "str", "required": True},
-        "type": {"type": "str", "choices": ["malloc", "aio"]},
+        "type": {"type": "str", "choices": list(TYPES)},
         "size": {"type": "str"},
         "block_size": {"type": "int", "choices": list(BLOCK_SIZES)},
         "uuid": {"type": "str"},
         "path": {"type": "path"},
         "readonly": {"type": "bool"},
         "sparse": {"type": "bool"},
+        "address": {"type": "str"},
+        "qos": {"type": "dict", "options": {name: {"type": "int"} for name in Qos._fields}},
         "remove_file": {"type": "bool", "default": False},
     },
     AUTH_GROUP: {
@@ -82,6 +85,8 @@ _OBJECTS: Final[Mapping[str, Arguments]] = {
         "tag": {"type": "int", "required": True},
         "portals": {"type": "list", "elements": "str"},
         "private": {"type": "bool"},
+        "chap": {"type": "str", "choices": [INHERIT, *POLICIES]},
+        "auth_group": {"type": "int"},
     },
     INITIATOR_GROUP: {
         "tag": {"type": "int", "required": True},
@@ -94,7 +99,11 @@ _OBJECTS: Final[Mapping[str, Arguments]] = {
         "luns": {
             "type": "list",
             "elements": "dict",
-            "options": {"id": {"type": "int", "default": 0}, "bdev": {"type": "str", "required": True}},
+            "options": {
+                "id": {"type": "int", "default": 0},
+                "bdev": {"type": "str", "required": True},
+                "initiator_groups": {"type": "list", "elements": "int"},
+            },
         },
         "maps": {
             "type": "list",

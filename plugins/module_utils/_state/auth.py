@@ -15,6 +15,10 @@ NONE: Final = "none"
 AUTO: Final = "auto"
 REQUIRED: Final = "required"
 MUTUAL: Final = "mutual"
+INHERIT: Final = "inherit"
+"""The policy of a portal group that has none of its own: the one for discovery in general."""
+ASKS_NOBODY: Final = frozenset((NONE, INHERIT))
+"""Policies that go without an auth group."""
 
 _FLAGS: Final[Mapping[str, tuple[bool, bool, bool]]] = {
     # disable_chap, require_chap, mutual_chap; from the most open policy to the strictest
@@ -52,9 +56,10 @@ def with_policy(given: Mapping[str, Any], chap: str, auth_group: int | None) -> 
         chap = given["chap"]
     elif "auth_group" not in given:
         return given
-    elif chap == NONE:
+    elif chap in ASKS_NOBODY:
         chap = REQUIRED
-    return {**given, "chap": chap, "auth_group": given.get("auth_group", auth_group) if chap != NONE else None}
+    group = given.get("auth_group", auth_group) if chap not in ASKS_NOBODY else None
+    return {**given, "chap": chap, "auth_group": group}
 
 
 def loosens(before: str, after: str) -> bool:

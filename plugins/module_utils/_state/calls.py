@@ -10,9 +10,10 @@ from typing import Any, Final, TypeVar
 
 from .._engine.facts import MAX_SECRETS_PER_CALL
 from .._rpc import Call
-from .auth import AuthGroup, DiscoveryAuth, Secret, loosens, rpc_policy
+from .auth import INHERIT, AuthGroup, DiscoveryAuth, Secret, loosens, rpc_policy
 from .base import AUTH_GROUP, BDEV, DISCOVERY_AUTH, INITIATOR_GROUP, PORTAL_GROUP, TARGET_NODE
-from .model import Bdev, InitiatorGroup, Lun, Map, PortalGroup, Redirect, TargetNode
+from .bdevs import DRIVERS, MIB, NVME, Bdev
+from .model import InitiatorGroup, Lun, Map, PortalGroup, Redirect, TargetNode
 from .operations import Operation
 from .schedule import CHANGE, DOWN, UP, Step
 
@@ -30,39 +31,59 @@ _Calls = Iterator[Call]
 
 def _bdev_up(operation: Operation) -> _Calls:
     bdev, before = _as(Bdev, operation.after), operation.before
-    if bdev.type == "malloc":
-        size, block_size = bdev.size or 0, bdev.block_size or 1
-        yield Call(
-            "bdev_malloc_create",
-            _given(name=bdev.name, num_blocks=size // block_size, block_size=block_size, uuid=bdev.uuid),
-        )
-        return
+    yield Call(DRIVERS[bdev.type].create, _given(name=bdev.name, **_PARAMS[bdev.type](bdev, before)))
+    yield from _set_qos(bdev, None)
+
+
+def _in_blocks(bdev: Bdev, _before: object) -> dict[str, Any]:
+    size, block_size = bdev.size or 0, bdev.block_size or 1
+    return {"num_blocks": size // block_size, "block_size": block_size, "uuid": bdev.uuid}
+
+
+def _on_path(bdev: Bdev, _before: object) -> dict[str, Any]:
+    return {"filename": bdev.path, "block_size": bdev.block_size, "uuid": bdev.uuid}
+
+
+def _in_file(bdev: Bdev, before: object) -> dict[str, Any]:
     same_file = isinstance(before, Bdev) and (before.path, before.size) == (bdev.path, bdev.size)
-    yield Call(
-        "bdev_aio_create",
-        _given(
-            name=bdev.name,
-            filename=bdev.path,
-            block_size=bdev.block_size,
-            readonly=bdev.readonly or None,
-            uuid=bdev.uuid,
-            size=None if same_file else bdev.size,
-            sparse=bdev.sparse or None,
-        ),
-    )
+    ours = {"size": None if same_file else bdev.size, "sparse": bdev.sparse or None}
+    return {**_on_path(bdev, before), "readonly": bdev.readonly or None, **ours}
+
+
+def _at_address(bdev: Bdev, _before: object) -> dict[str, Any]:
+    return {"trtype": "PCIe", "traddr": bdev.address}
+
+
+_PARAMS: Final[dict[str, Callable[[Bdev, object], dict[str, Any]]]] = {
+    "malloc": _in_blocks,
+    "null": _in_blocks,
+    "aio": _in_file,
+    "uring": _on_path,
+    NVME: _at_address,
+}
 
 
 def _bdev_down(operation: Operation) -> _Calls:
     bdev = _as(Bdev, operation.before)
-    if bdev.type == "malloc":
-        yield Call("bdev_malloc_delete", {"name": bdev.name})
-    else:
-        yield Call("bdev_aio_delete", _given(name=bdev.name, remove_file=operation.remove_file or None))
+    yield Call(DRIVERS[bdev.type].delete, _given(name=bdev.name, remove_file=operation.remove_file or None))
 
 
 def _bdev_change(operation: Operation) -> _Calls:
-    bdev = _as(Bdev, operation.after)
-    yield Call("bdev_aio_resize", {"name": bdev.name, "size": bdev.size})
+    before, bdev = _as(Bdev, operation.before), _as(Bdev, operation.after)
+    if bdev.size is not None and bdev.size != before.size and bdev.type in _NEW_SIZE:
+        name, unit = _NEW_SIZE[bdev.type]
+        yield Call(DRIVERS[bdev.type].resize or "", {"name": bdev.name, name: bdev.size // unit})
+    yield from _set_qos(bdev, before)
+
+
+_NEW_SIZE: Final = {"aio": ("size", 1), "null": ("new_size", MIB)}
+"""Type -> how its resize wants the size: the parameter, and the bytes it counts in."""
+
+
+def _set_qos(bdev: Bdev, before: Bdev | None) -> _Calls:
+    limits = {} if bdev.qos is None else bdev.qos.changed(None if before is None else before.qos)
+    if limits:
+        yield Call("bdev_set_qos_limit", {"name": bdev.name, **limits})
 
 
 def _auth_group_up(operation: Operation) -> _Calls:
@@ -104,8 +125,14 @@ def _portal_group_up(operation: Operation) -> _Calls:
     group = _as(PortalGroup, operation.after)
     portals = [{"host": portal.host, "port": str(portal.port)} for portal in group.portals]
     yield Call("iscsi_create_portal_group", _given(tag=group.tag, portals=portals, private=group.private or None))
-    if group.chap is not None:
-        yield Call("iscsi_portal_group_set_auth", {"tag": group.tag, **rpc_policy(group.chap, group.auth_group)})
+    if group.chap != INHERIT:
+        yield from _portal_group_change(operation)
+
+
+def _portal_group_change(operation: Operation) -> _Calls:
+    group = _as(PortalGroup, operation.after)
+    policy = {"inherit": True} if group.chap == INHERIT else rpc_policy(group.chap, group.auth_group)
+    yield Call("iscsi_portal_group_set_auth", {"tag": group.tag, **policy})
 
 
 def _portal_group_down(operation: Operation) -> _Calls:
@@ -144,7 +171,7 @@ def _target_node_up(operation: Operation) -> _Calls:
             "name": node.name,
             "alias_name": node.alias,
             "pg_ig_maps": _maps(node.maps),
-            "luns": [{"lun_id": lun.id, "bdev_name": lun.bdev} for lun in luns[:_LUNS_PER_CALL]],
+            "luns": [_lun(lun) for lun in luns[:_LUNS_PER_CALL]],
             "queue_depth": node.queue_depth,
             **rpc_policy(node.chap, node.auth_group),
             "header_digest": node.header_digest,
@@ -168,7 +195,11 @@ def _target_node_change(operation: Operation) -> _Calls:
         policy.append(Call("iscsi_target_node_set_auth", params))
     opens = loosens(before.chap, after.chap)
     yield from () if opens else policy
-    yield from _add_luns(after, sorted(set(after.luns) - set(before.luns)))
+    live_luns = {lun.disk: lun.initiator_groups for lun in before.luns}
+    yield from _add_luns(after, sorted(lun for lun in after.luns if lun.disk not in live_luns))
+    for lun in sorted(after.luns):
+        if lun.initiator_groups != live_luns.get(lun.disk, lun.initiator_groups):
+            yield _mask(after, lun)
     left = [each for each in before.maps if each not in operation.detached]
     live, wanted = _groups(left), _groups(after.maps)
     # The engine ends a redirect with the last map of its portal group.
@@ -195,6 +226,18 @@ def _add_luns(node: TargetNode, luns: Iterable[Lun]) -> _Calls:
     for lun in luns:
         params = {"name": node.name, "bdev_name": lun.bdev, "lun_id": lun.id}
         yield Call("iscsi_target_node_add_lun", params)
+        if lun.initiator_groups:
+            yield _mask(node, lun)
+
+
+def _lun(lun: Lun) -> dict[str, Any]:
+    mask = {"initiator_groups": list(lun.initiator_groups)} if lun.initiator_groups else {}
+    return {"lun_id": lun.id, "bdev_name": lun.bdev, **mask}
+
+
+def _mask(node: TargetNode, lun: Lun) -> Call:
+    groups = list(lun.initiator_groups or ())
+    return Call("iscsi_target_node_set_lun_mask", {"name": node.name, "lun_id": lun.id, "initiator_groups": groups})
 
 
 _CALLS: Final[dict[tuple[str, str], Callable[[Operation], _Calls]]] = {
@@ -207,6 +250,7 @@ _CALLS: Final[dict[tuple[str, str], Callable[[Operation], _Calls]]] = {
     (CHANGE, DISCOVERY_AUTH): _discovery_auth_change,
     (UP, PORTAL_GROUP): _portal_group_up,
     (DOWN, PORTAL_GROUP): _portal_group_down,
+    (CHANGE, PORTAL_GROUP): _portal_group_change,
     (UP, INITIATOR_GROUP): _initiator_group_up,
     (DOWN, INITIATOR_GROUP): _initiator_group_down,
     (CHANGE, INITIATOR_GROUP): _initiator_group_change,

@@ -59,7 +59,7 @@ def execute(operations: Sequence[Operation], client: Client) -> None:
             begun = bool(done or down) or not isinstance(error, Unreachable)
             raise Failed([(level[0].operation, str(error))], list(done.values()), [], begun) from error
         for step in level:
-            if step.operation.ref not in sent.failures:
+            if step.operation.ref not in sent.undone:
                 (done if step.completes else down)[step.operation.ref] = step.operation
         if sent.failures:
             lost = [each for ref, each in down.items() if ref not in done]
@@ -87,9 +87,13 @@ def _put_back(lost: Sequence[Operation], undone: Sequence[Operation], client: Cl
 
 
 class _Sent(NamedTuple):
-    """How the calls of a level ended: the operations that failed, each with the engine's first reason."""
+    """How the calls of a level ended: the operations that failed, each with the engine's first reason.
+
+    Those of them that are ``undone`` can be tried again; the others are done, but what came of it does not suffice.
+    """
 
     failures: dict[Ref, tuple[Operation, str]]
+    undone: frozenset[Ref]
     any_succeeded: bool
 
 
@@ -101,7 +105,19 @@ def _send(level: Iterable[Step], client: Client) -> _Sent:
     for (_call, operation), result in zip(sent, results):
         if isinstance(result, CallError):
             failures.setdefault(operation.ref, (operation, hide(str(result), [operation.before, operation.after])))
-    return _Sent(failures, any(not isinstance(result, CallError) for result in results))
+    undone = frozenset(failures)
+    for (_call, operation), result in zip(sent, results):
+        lacking = _lacking(operation, result) if operation.expects and isinstance(result, list) else ""
+        if lacking:
+            failures.setdefault(operation.ref, (operation, lacking))
+    return _Sent(failures, undone, any(not isinstance(result, CallError) for result in results))
+
+
+def _lacking(operation: Operation, bdevs: Sequence[Any]) -> str:
+    """What an NVMe controller, which is attached, does not give; nothing if it gives all that it shall."""
+    missing = [name for name in operation.expects if name not in bdevs]
+    given = listed([str(each) for each in bdevs])
+    return f"the controller is attached, but does not give {listed(missing)}. It gives: {given}" if missing else ""
 
 
 def _named(operation: Operation) -> str:

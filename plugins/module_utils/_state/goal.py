@@ -11,8 +11,9 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from .base import AUTH_GROUP, BDEV, INITIATOR_GROUP, PORTAL_GROUP, SINGLETONS, TARGET_NODE, Ref, label
+from .bdevs import DRIVERS, NAMESPACE, NVME, Bdev, controller_of
 from .declaration import Declaration, Wish
-from .model import KINDS, Bdev, Object, State
+from .model import KINDS, Object, State
 from .text import Problems
 
 
@@ -23,6 +24,8 @@ class Goal:
     objects: Mapping[Ref, Object]
     doomed: Mapping[Ref, str]
     wishes: Mapping[Ref, Wish]
+    coming: frozenset[str] = frozenset()
+    """The NVMe controllers that are attached on the way: nobody knows yet which namespaces they have."""
 
     def path(self, ref: Ref, option: str) -> str:
         """Where ``option`` of the object stands in the variables; for an undeclared object its name."""
@@ -35,6 +38,7 @@ def aim(
     """The goal of ``declaration``. New objects that lack something are left out and noted in ``problems``."""
     objects = dict(current.objects)
     doomed: dict[Ref, str] = {}
+    coming = _coming(current, declaration)
     for ref, wish in declaration.wishes.items():
         live = current.get(ref)
         if not wish.present:
@@ -42,13 +46,46 @@ def aim(
                 doomed[ref] = "declared absent"
         elif live is not None:
             objects[ref] = live.edited(wish.given)
+        elif ref[0] == BDEV and "type" not in wish.given and controller_of(str(ref[1])) in coming:
+            objects[ref] = Bdev.create({"type": NAMESPACE, **wish.given})
         elif _complete(wish, problems):
             objects[ref] = KINDS[ref[0]].create(wish.given)
     if prune:
         for ref in _prunable(current, objects, declaration, ignore):
             del objects[ref]
             doomed[ref] = "not declared"
-    return Goal(objects, doomed, declaration.wishes)
+    _end_namespaces(objects, doomed, declaration, problems)
+    return Goal(objects, doomed, declaration.wishes, coming)
+
+
+def _coming(current: State, declaration: Declaration) -> frozenset[str]:
+    """Controllers that are new, or at another address than before."""
+    names = set()
+    for (kind, name), wish in declaration.wishes.items():
+        if kind != BDEV or not wish.present:
+            continue
+        live, address = current.get(wish.ref), wish.given.get("address")
+        if isinstance(live, Bdev) and live.is_controller:
+            if address not in (None, live.address):
+                names.add(str(name))
+        elif wish.given.get("type") == NVME:
+            names.add(str(name))
+    return frozenset(names)
+
+
+def _end_namespaces(
+    objects: dict[Ref, Object], doomed: dict[Ref, str], declaration: Declaration, problems: Problems
+) -> None:
+    """What a controller gives ends with it."""
+    for ref in [ref for ref, each in objects.items() if isinstance(each, Bdev) and each.is_namespace]:
+        controllers = [need for need in objects[ref].needs() if need in doomed]
+        if not controllers:
+            continue
+        del objects[ref]
+        doomed[ref] = f"{controllers[0][1]} goes"
+        wish = declaration.wishes.get(ref)
+        if wish is not None:
+            problems.note(wish.at("name"), f"{label(ref)} goes with its controller {controllers[0][1]}.")
 
 
 def _prunable(
@@ -59,12 +96,22 @@ def _prunable(
     candidates = {ref for ref in undeclared if not _ignored(ref, ignore) and _is_managed(objects[ref])}
     if not candidates:
         return []
-    kept = _closure((ref for ref in objects if ref not in candidates), objects)
+    roots = (
+        ref
+        for ref, each in objects.items()
+        if ref not in candidates and not _is_undeclared_namespace(each, declaration)
+    )
+    kept = _closure(roots, objects)
     return [ref for ref in undeclared if ref in candidates and ref not in kept]
 
 
 def _is_managed(each: Object) -> bool:
     return each.kind not in SINGLETONS and (not isinstance(each, Bdev) or each.managed)
+
+
+def _is_undeclared_namespace(each: Object, declaration: Declaration) -> bool:
+    """Such a one does not keep its controller; a target node that serves it does."""
+    return isinstance(each, Bdev) and each.is_namespace and each.ref not in declaration.wishes
 
 
 def _ignored(ref: Ref, patterns: Iterable[str]) -> bool:
@@ -97,11 +144,9 @@ def _complete(wish: Wish, problems: Problems) -> bool:
 def _missing_of_bdev(wish: Wish) -> Iterator[tuple[str, str]]:
     kind = wish.given.get("type")
     if kind is None:
-        yield "type", "a type, malloc or aio"
-    elif kind == "malloc" and "size" not in wish.given:
-        yield "size", "a size"
-    elif kind == "aio" and "path" not in wish.given:
-        yield "path", "the path of its file or device"
+        yield "type", "a type, such as malloc or aio"
+    elif DRIVERS[kind].needs[0] not in wish.given:
+        yield DRIVERS[kind].needs
 
 
 def _nothing(_wish: Wish) -> Iterator[tuple[str, str]]:

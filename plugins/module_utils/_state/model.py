@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, NamedTuple, Union
 
-from .._engine.facts import DEFAULT_BLOCK_SIZE, DEFAULT_NODE_BASE, DEFAULT_QUEUE_DEPTH
-from .auth import NONE, AuthGroup, DiscoveryAuth, with_policy
+from .._engine.facts import DEFAULT_NODE_BASE, DEFAULT_QUEUE_DEPTH
+from .auth import INHERIT, NONE, AuthGroup, DiscoveryAuth, with_policy
 from .base import (
     AUTH_GROUP,
     BDEV,
@@ -25,52 +25,9 @@ from .base import (
     BaseObject,
     Ref,
 )
+from .bdevs import Bdev
 from .portals import ANY, Portal, known_netmask
 from .target_options import TargetOptions
-
-
-@dataclass(frozen=True)
-class Bdev(BaseObject):
-    """A block device of the engine.
-
-    ``size`` is None for a new one whose size its file decides, ``block_size`` where the engine asks the device.
-    A ``type`` other than malloc and aio is known by name only: it can be served, not managed.
-    """
-
-    kind: ClassVar[str] = BDEV
-    KEY: ClassVar[str] = "name"
-
-    name: str
-    type: str
-    size: int | None = None
-    block_size: int | None = None
-    uuid: str | None = None
-    path: str | None = None
-    readonly: bool = False
-    sparse: bool = field(default=False, compare=False)  # asked for at creation, not kept by the engine
-
-    @classmethod
-    def create(cls, given: Mapping[str, Any]) -> Bdev:
-        # A device under /dev knows its own block size; a file has none.
-        from_device = str(given.get("path", "")).startswith("/dev/")
-        return cls(**{"block_size": None if from_device else DEFAULT_BLOCK_SIZE, **given})
-
-    @property
-    def managed(self) -> bool:
-        return self.type in ("malloc", "aio")
-
-    def edited(self, given: Mapping[str, Any]) -> Bdev:
-        """With another type or path it is another device: then nothing of the old one carries over."""
-        if given.get("type", self.type) != self.type or given.get("path", self.path) != self.path:
-            return Bdev.create({"name": self.name, "type": self.type, **given})
-        return super().edited(given)
-
-    def show(self) -> dict[str, Any]:
-        shown: dict[str, Any] = {"name": self.name, "type": self.type, "size": self.size, "block_size": self.block_size}
-        shown["uuid"] = self.uuid
-        if self.type == "aio":
-            shown.update(path=self.path, readonly=self.readonly)
-        return shown
 
 
 @dataclass(frozen=True)
@@ -83,15 +40,33 @@ class PortalGroup(BaseObject):
     tag: int
     portals: tuple[Portal, ...]
     private: bool = False
-    chap: str | None = None
-    """A policy for discovery of its own, which survives when the group is replaced; None: that of the target."""
+    chap: str = INHERIT
+    """Who has to prove themselves for discovery there; by default as DiscoveryAuth says."""
     auth_group: int | None = None
 
+    @classmethod
+    def create(cls, given: Mapping[str, Any]) -> PortalGroup:
+        return cls(**with_policy(given, INHERIT, None))
+
+    def edited(self, given: Mapping[str, Any]) -> PortalGroup:
+        return super().edited(with_policy(given, self.chap, self.auth_group))
+
     def comparable(self) -> dict[str, Any]:
-        return {"portals": frozenset(self.portals), "private": self.private}
+        return {**super().comparable(), "portals": frozenset(self.portals)}
 
     def show(self) -> dict[str, Any]:
-        return {"tag": self.tag, "portals": [str(portal) for portal in self.portals], "private": self.private}
+        return {
+            "tag": self.tag,
+            "portals": [str(portal) for portal in self.portals],
+            "private": self.private,
+            "chap": self.chap,
+            "auth_group": self.auth_group,
+        }
+
+    def readable(self, earlier: BaseObject | None) -> dict[str, Any]:
+        """Without the policy where the group has none of its own."""
+        shown = super().readable(earlier)
+        return shown if self.chap != INHERIT else {name: value for name, value in shown.items() if name != "chap"}
 
     def needs(self) -> Iterator[Ref]:
         if self.auth_group is not None:
@@ -138,11 +113,27 @@ def respelled(wanted: Sequence[str], live: Sequence[str], canonical: Callable[[s
 
 
 class Lun(NamedTuple):
+    """``initiator_groups`` are the tags of those who see it, in order; all see it if there are none.
+
+    None, in a wish, is whoever sees it now.
+    """
+
     id: int
     bdev: str
+    initiator_groups: tuple[int, ...] | None = ()
+
+    @property
+    def disk(self) -> tuple[int, str]:
+        """What is fixed as long as it is there."""
+        return self.id, self.bdev
+
+    def show(self) -> dict[str, Any]:
+        mask = {"initiator_groups": list(self.initiator_groups)} if self.initiator_groups else {}
+        return {"id": self.id, "bdev": self.bdev, **mask}
 
     def __str__(self) -> str:
-        return f"{self.id}={self.bdev}"
+        mask = f" for {'+'.join(map(str, self.initiator_groups))}" if self.initiator_groups else ""
+        return f"{self.id}={self.bdev}{mask}"
 
 
 class Map(NamedTuple):
@@ -189,11 +180,11 @@ class TargetNode(BaseObject):
 
     @classmethod
     def create(cls, given: Mapping[str, Any]) -> TargetNode:
-        return cls(**with_policy(given, NONE, None))
+        return cls(**with_policy(_with_masks(given, ()), NONE, None))
 
     def edited(self, given: Mapping[str, Any]) -> TargetNode:
         """A redirect that is not asked for ends with the last map of its portal group."""
-        edited = super().edited(with_policy(given, self.chap, self.auth_group))
+        edited = super().edited(with_policy(_with_masks(given, self.luns), self.chap, self.auth_group))
         return edited if "redirects" in given or not edited.redirects else edited.with_maps(edited.maps)
 
     def with_maps(self, maps: tuple[Map, ...]) -> TargetNode:
@@ -220,7 +211,7 @@ class TargetNode(BaseObject):
         return {
             "name": self.name,
             "alias": self.alias,
-            "luns": [lun._asdict() for lun in sorted(self.luns)],
+            "luns": [lun.show() for lun in sorted(self.luns)],
             "maps": [each._asdict() for each in self.maps],
             "queue_depth": self.queue_depth,
             "header_digest": self.header_digest,
@@ -243,10 +234,24 @@ class TargetNode(BaseObject):
     def needs(self) -> Iterator[Ref]:
         for lun in self.luns:
             yield (BDEV, lun.bdev)
+            for tag in lun.initiator_groups or ():
+                yield (INITIATOR_GROUP, tag)
         for each in self.maps:
             yield from each.refs
         if self.auth_group is not None:
             yield (AUTH_GROUP, self.auth_group)
+
+
+def _with_masks(given: Mapping[str, Any], live: Sequence[Lun]) -> Mapping[str, Any]:
+    """``given`` with those who see a LUN now where nobody says who shall."""
+    if all(lun.initiator_groups is not None for lun in given.get("luns", ())):
+        return given
+    masks = {lun.disk: lun.initiator_groups for lun in live}
+    luns = (
+        lun if lun.initiator_groups is not None else lun._replace(initiator_groups=masks.get(lun.disk, ()))
+        for lun in given["luns"]
+    )
+    return {**given, "luns": tuple(luns)}
 
 
 Object = Union[Bdev, AuthGroup, PortalGroup, InitiatorGroup, TargetNode, DiscoveryAuth, TargetOptions]
@@ -285,6 +290,14 @@ class Capabilities:
     matches_every_address: bool = True
     """A netmask of /0 means all addresses of its family; for SPDK it means none."""
     tells_redirects: bool = True
+    tells_portal_auth: bool = True
+    drops_portal_auth: bool = True
+    """A portal group goes back to the policy for discovery in general without being made again."""
+    masks_luns: bool = True
+
+    def has(self, method: str) -> bool:
+        """Whether there is such a method; an engine that has not been asked has all."""
+        return not self.methods or method in self.methods
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ class Operation:
     """One object to create, edit while it serves, replace (remove and create again) or delete.
 
     ``risks`` say what it costs (``loses …``) and ``sessions`` whom it hits: either needs force.
-    ``detached`` are maps of a target node that end because their portal group goes away before the node is edited.
+    ``detached`` are maps of a target node that end because their portal group goes away before the node is edited,
+    ``expects`` the namespaces that an NVMe controller has to have.
     """
 
     action: str
@@ -34,6 +35,7 @@ class Operation:
     sessions: tuple[Session, ...] = ()
     detached: frozenset[Map] = frozenset()
     remove_file: bool = False
+    expects: tuple[str, ...] = ()
 
     @cached_property
     def ref(self) -> Ref:
@@ -65,7 +67,8 @@ class Operation:
         if not self.sessions:
             return []
         count = len(self.sessions)
-        what = "closes the portal of" if self.ref[0] == PORTAL_GROUP else "drops"
+        edited = "hides a LUN from" if self.action == EDIT else "drops"
+        what = "closes the portal of" if self.ref[0] == PORTAL_GROUP else edited
         return [f"{what} {count} session{'' if count == 1 else 's'}"]
 
     def refusal(self) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 from .._engine import facts
 from .auth import Secret, known_secret
 from .base import AUTH_GROUP, BDEV, DISCOVERY_AUTH, INITIATOR_GROUP, PORTAL_GROUP, TARGET_NODE, TARGET_OPTIONS
+from .bdevs import IOS_STEP, Qos
 from .model import Lun, Map, Redirect
 from .names import check_name, full_name, parse_initiator
 from .portals import parse_netmask, parse_portal
@@ -133,7 +135,40 @@ _LUN_ID: Final = _between("LUN", 0, facts.MAX_LUN_ID)
 
 
 def _lun(value: Mapping[str, Any]) -> Lun:
-    return Lun(_LUN_ID(value["id"]), str(value["bdev"]))
+    groups = value.get("initiator_groups")
+    mask = None if groups is None else tuple(sorted({_GROUP_TAG(tag) for tag in groups}))
+    return Lun(_LUN_ID(value["id"]), str(value["bdev"]), mask)
+
+
+_ADDRESS: Final = re.compile(
+    r"(?:(?P<domain>[0-9a-f]{4,8}):)?(?P<bus>[0-9a-f]{2}):(?P<slot>[01][0-9a-f])\.(?P<function>[0-7])"
+)
+
+
+def known_address(text: str) -> str:
+    """A PCI address in the one spelling that is compared, ``0000:03:00.0``. Raises ValueError with a sentence."""
+    match = _ADDRESS.fullmatch(text.strip().lower())
+    if match is None:
+        raise ValueError(f"{text!r} is not a PCI address. Write DOMAIN:BUS:SLOT.FUNCTION, such as 0000:03:00.0.")
+    return f"{match['domain'] or '0000'}:{match['bus']}:{match['slot']}.{match['function']}"
+
+
+def _qos(value: Mapping[str, Any], path: str, problems: Problems) -> dict[str, int]:
+    """The limits that are given. Operations are rounded up as the engine does it, so that they compare."""
+    limits = {}
+    for name in Qos._fields:
+        number = value.get(name)
+        if number is None:
+            continue
+        if not 0 <= int(number) <= _MOST_QOS:
+            problems.note(f"{path}.{name}", f"{number} is not between 0, which is no limit, and {_MOST_QOS}.")
+        limits[name] = int(number)
+    if "rw_ios_per_sec" in limits:
+        limits["rw_ios_per_sec"] += -limits["rw_ios_per_sec"] % IOS_STEP
+    return limits
+
+
+_MOST_QOS: Final = 10**9
 
 
 def _redirect(value: Mapping[str, Any]) -> Redirect:
@@ -204,6 +239,8 @@ OPTIONS: Final[Mapping[str, Mapping[str, Parse]]] = {
         "path": _one(_path),
         "readonly": _one(bool),
         "sparse": _one(bool),
+        "address": _one(lambda value: known_address(str(value))),
+        "qos": _qos,
     },
     AUTH_GROUP: {
         "secrets": _each(_secret, identity=lambda secret: secret.user),
@@ -212,6 +249,7 @@ OPTIONS: Final[Mapping[str, Mapping[str, Parse]]] = {
     PORTAL_GROUP: {
         "portals": _each(parse_portal, facts.MAX_PORTALS_PER_GROUP),
         "private": _one(bool),
+        **_POLICY,
     },
     INITIATOR_GROUP: {
         "initiators": _each(parse_initiator, facts.MAX_INITIATORS_PER_GROUP),

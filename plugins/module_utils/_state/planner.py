@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from . import references, ripple, schedule
+from .auth import INHERIT
 from .base import (
     AUTH_GROUP,
     BDEV,
@@ -26,9 +27,11 @@ from .base import (
     Ref,
     changes,
 )
+from .bdevs import DRIVERS, MIB, Bdev, Qos, controller_of
 from .declaration import Declaration
 from .goal import aim
-from .model import KINDS, Bdev, Capabilities, Object, PortalGroup, State, TargetNode
+from .masking import losing
+from .model import KINDS, Capabilities, Object, PortalGroup, State, TargetNode
 from .operations import CREATE, DELETE, EDIT, REPLACE, Operation
 from .scene import Scene
 from .text import Problems
@@ -75,30 +78,66 @@ def _operations(scene: Scene) -> Iterator[Operation]:
             if ref[0] == kind and ref in scene.goal.wishes:
                 yield from _PLANNERS[kind](scene.current.get(ref), want, scene)
     for ref, why in scene.goal.doomed.items():
-        yield _deletion(ref, why, scene)
+        live = scene.current.objects[ref]
+        if not (isinstance(live, Bdev) and live.is_namespace):
+            yield _deletion(ref, why, scene)
 
 
-def _plan_bdev(live: Bdev | None, want: Bdev, _scene: Scene) -> Iterator[Operation]:
-    """A file can grow while it is served; everything else about a bdev is fixed when it is created."""
+def _plan_bdev(live: Bdev | None, want: Bdev, scene: Scene) -> Iterator[Operation]:
+    """Limits change and some types grow while they are served; all else about a bdev is fixed when it is created."""
+    if want.is_namespace:
+        yield from _plan_namespace(live, want, scene)
+        return
+    expects = _namespaces_used(want, scene) if want.name in scene.goal.coming else ()
+    if live is None:
+        yield Operation(CREATE, None, want, "does not exist", expects=expects)
+        return
+    differences = changes(live, want)
+    if not differences:
+        return
+    properties = {each.property for each in differences}
+    if properties == {"qos"} or (properties <= {"size", "qos"} and _grows(live, want, scene.can)):
+        yield Operation(EDIT, live, want, _said(differences))
+    else:
+        risks = ("puts another device in its place",) if live.is_controller else _lost_data(live)
+        yield Operation(REPLACE, live, want, _said(differences), risks=risks, expects=expects)
+
+
+def _plan_namespace(live: Bdev | None, want: Bdev, scene: Scene) -> Iterator[Operation]:
+    """It comes with its controller, without limits."""
+    if live is None or controller_of(want.name) in scene.goal.coming:
+        live, want = Bdev(want.name, want.type, qos=Qos()), Bdev(want.name, want.type, qos=want.qos)
+    differences = [each for each in changes(live, want) if each.property == "qos"]
+    if differences:
+        yield Operation(EDIT, live, want, _said(differences))
+
+
+def _namespaces_used(controller: Bdev, scene: Scene) -> tuple[str, ...]:
+    """The namespaces of a controller that shall be there once it is attached."""
+    goal = scene.goal
+    served = [lun.bdev for each in goal.objects.values() if isinstance(each, TargetNode) for lun in each.luns]
+    declared = [str(key) for (kind, key), wish in goal.wishes.items() if kind == BDEV and wish.present]
+    return tuple(dict.fromkeys(name for name in (*served, *declared) if controller_of(name) == controller.name))
+
+
+def _grows(live: Bdev, want: Bdev, can: Capabilities) -> bool:
+    method = DRIVERS[want.type].resize
+    whole = want.type == "aio" or not (want.size or 0) % MIB
+    return method is not None and can.has(method) and (want.size or 0) > (live.size or 0) and whole
+
+
+def _plan_portal_group(live: PortalGroup | None, want: PortalGroup, scene: Scene) -> Iterator[Operation]:
+    """No engine changes the portals of a group that is there; whom it asks for CHAP changes while it listens."""
     if live is None:
         yield Operation(CREATE, None, want, "does not exist")
         return
     differences = changes(live, want)
     if not differences:
         return
-    if [each.property for each in differences] == ["size"] and want.type == "aio":
+    resets = want.chap == INHERIT and not scene.can.drops_portal_auth
+    if {each.property for each in differences} <= {"chap", "auth_group"} and not resets:
         yield Operation(EDIT, live, want, _said(differences))
     else:
-        yield Operation(REPLACE, live, want, _said(differences), risks=_lost_data(live))
-
-
-def _plan_portal_group(live: PortalGroup | None, want: PortalGroup, scene: Scene) -> Iterator[Operation]:
-    """No engine changes the portals of a group that is there."""
-    if live is None:
-        yield Operation(CREATE, None, want, "does not exist")
-        return
-    differences = changes(live, want)
-    if differences:
         closed = frozenset(live.portals) - frozenset(want.portals)
         yield Operation(REPLACE, live, want, _said(differences), sessions=scene.sessions_by(closed, live))
 
@@ -119,7 +158,7 @@ def _plan_nothing(_live: Object | None, _want: Object, _scene: Scene) -> Iterato
 
 
 _LIVE_PROPERTIES: Final = frozenset(("maps", "luns", "chap", "auth_group", "redirects"))
-"""What a target node changes while it serves; of its LUNs only that they become more."""
+"""What a target node changes while it serves; of its LUNs only that they become more, and who sees them."""
 
 
 def _plan_target_node(live: TargetNode | None, want: TargetNode, scene: Scene) -> Iterator[Operation]:
@@ -132,9 +171,10 @@ def _plan_target_node(live: TargetNode | None, want: TargetNode, scene: Scene) -
         return
     sessions = scene.sessions_of(live)
     properties = {each.property for each in differences}
-    only_adds_luns = set(live.luns) <= set(want.luns) and (scene.can.adds_luns_with_sessions or not sessions)
-    if properties <= _LIVE_PROPERTIES and only_adds_luns:
-        yield Operation(EDIT, live, want, _said(differences))
+    earlier, later = ({lun.disk for lun in node.luns} for node in (live, want))
+    adds_luns = earlier == later or (earlier < later and (scene.can.adds_luns_with_sessions or not sessions))
+    if properties <= _LIVE_PROPERTIES and adds_luns:
+        yield Operation(EDIT, live, want, _said(differences), sessions=losing(live, want, scene))
     else:
         yield Operation(REPLACE, live, want, _said(differences), sessions=sessions)
 
@@ -166,7 +206,7 @@ def _deletion(ref: Ref, why: str, scene: Scene) -> Operation:
 
 def _lost_data(bdev: Bdev) -> tuple[str, ...]:
     """What a bdev takes with it. The file of an aio bdev stays, unless its removal was asked for."""
-    return ("loses its data, which is in memory",) if bdev.type == "malloc" else ()
+    return ("loses its data, which is in memory",) if DRIVERS[bdev.type].loses_data else ()
 
 
 def _said(differences: Sequence[Change]) -> str:

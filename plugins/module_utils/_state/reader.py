@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from .._rpc import Call, CallError, RpcError
-from .auth import AuthGroup, DiscoveryAuth, Secret, known_secret, policy_of
+from .auth import INHERIT, AuthGroup, DiscoveryAuth, Secret, known_secret, policy_of
+from .bdevs import NVME, Bdev, Qos, type_of
 from .model import (
-    Bdev,
     Capabilities,
     InitiatorGroup,
     Lun,
@@ -25,9 +25,6 @@ from .model import (
 )
 from .portals import live_portal
 from .target_options import NAMES, TargetOptions
-
-_TYPES: Final = {"Malloc disk": "malloc", "AIO disk": "aio"}
-"""product_name -> type; anything else is known by its product name only."""
 
 _QUESTIONS: Final = (
     "spdk_get_version",
@@ -44,6 +41,7 @@ _SINCE: Final = {
     # question: the answer of an engine that is too old for it
     "engine_get_info": None,
     "iscsi_get_auth_groups": (),
+    "bdev_nvme_get_controllers": (),
 }
 
 _WRONG_STATE: Final = -1
@@ -100,6 +98,7 @@ def read(client: Client) -> Snapshot:
             raise Waiting() if answer.code == _WRONG_STATE else answer
     answers = {**_SINCE, **asked}
     objects: list[Object] = [
+        *map(read_controller, answers["bdev_nvme_get_controllers"]),
         *map(read_bdev, answers["bdev_get_bdevs"]),
         *map(read_auth_group, answers["iscsi_get_auth_groups"]),
         *map(read_portal_group, answers["iscsi_get_portal_groups"]),
@@ -129,21 +128,35 @@ def _capabilities(answers: Mapping[str, Any], methods: frozenset[str]) -> Capabi
         removes_files="bdev_aio_delete.remove_file" in extensions,
         matches_every_address=info is not None,
         tells_redirects="iscsi_get_target_nodes.redirects" in extensions,
+        tells_portal_auth="iscsi_get_portal_groups.chap_group" in extensions,
+        drops_portal_auth="iscsi_portal_group_set_auth.inherit" in extensions,
+        masks_luns="iscsi_create_target_node.luns.initiator_groups" in extensions,
     )
 
 
 def read_bdev(answer: Mapping[str, Any]) -> Bdev:
-    product = answer["product_name"]
-    aio = (answer.get("driver_specific") or {}).get("aio", {})
+    kind, details = type_of(answer["product_name"]), answer.get("driver_specific") or {}
+    on_path = details.get(kind, {}) if kind in ("aio", "uring") else {}
+    limits = answer.get("assigned_rate_limits")
     return Bdev(
         name=answer["name"],
-        type=_TYPES.get(product, product),
+        type=kind,
         size=answer["num_blocks"] * answer["block_size"],
         block_size=answer["block_size"],
         uuid=str(answer.get("uuid", "")).lower() or None,
-        path=aio.get("filename"),
-        readonly=bool(aio.get("readonly")),
+        path=on_path.get("filename"),
+        readonly=bool(on_path.get("readonly")),
+        qos=None if limits is None else Qos(*(limits.get(name, 0) for name in Qos._fields)),
     )
+
+
+def read_controller(answer: Mapping[str, Any]) -> Bdev:
+    """One that is not of this host, or that is reached in more ways than one, is known but not managed."""
+    ways = [each["trid"] for each in answer["ctrlrs"]]
+    types = {str(way["trtype"]) for way in ways}
+    if len(ways) != 1 or types != {"PCIe"}:
+        return Bdev(answer["name"], f"{NVME} over {', '.join(sorted(types)) or 'nothing'}")
+    return Bdev(answer["name"], NVME, address=str(ways[0]["traddr"]).lower())
 
 
 def read_auth_group(answer: Mapping[str, Any]) -> AuthGroup:
@@ -162,7 +175,7 @@ def read_options(answer: Mapping[str, Any]) -> TargetOptions:
 
 def read_portal_group(answer: Mapping[str, Any]) -> PortalGroup:
     portals = tuple(live_portal(portal["host"], portal["port"]) for portal in answer["portals"])
-    policy = policy_of(answer) if "chap_group" in answer else {}
+    policy = policy_of(answer) if "chap_group" in answer else {"chap": INHERIT}
     return PortalGroup(answer["tag"], portals, bool(answer.get("private")), **policy)
 
 
@@ -173,7 +186,7 @@ def read_initiator_group(answer: Mapping[str, Any]) -> InitiatorGroup:
 def read_target_node(answer: Mapping[str, Any]) -> TargetNode:
     return TargetNode(
         name=answer["name"],
-        luns=tuple(Lun(lun["lun_id"], lun["bdev_name"]) for lun in answer["luns"]),
+        luns=tuple(map(read_lun, answer["luns"])),
         maps=tuple(Map(each["pg_tag"], each["ig_tag"]) for each in answer["pg_ig_maps"]),
         alias=answer.get("alias_name") or "",
         queue_depth=answer["queue_depth"],
@@ -182,6 +195,10 @@ def read_target_node(answer: Mapping[str, Any]) -> TargetNode:
         redirects=tuple(map(read_redirect, answer.get("redirects", ()))),
         **policy_of(answer),
     )
+
+
+def read_lun(answer: Mapping[str, Any]) -> Lun:
+    return Lun(answer["lun_id"], answer["bdev_name"], tuple(sorted(answer.get("initiator_groups", ()))))
 
 
 def read_redirect(answer: Mapping[str, Any]) -> Redirect:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from .auth import MUTUAL, NONE, REQUIRED, AuthGroup, DiscoveryAuth
+from .auth import ASKS_NOBODY, INHERIT, MUTUAL, REQUIRED, AuthGroup, DiscoveryAuth
 from .base import (
     AUTH_GROUP,
     BDEV,
@@ -24,9 +24,10 @@ from .base import (
     changes,
     label,
 )
+from .bdevs import DRIVERS, Bdev, controller_of
 from .declaration import COLLECTIONS, Wish
 from .goal import Goal
-from .model import Bdev, Capabilities, InitiatorGroup, PortalGroup, State, TargetNode
+from .model import Capabilities, InitiatorGroup, PortalGroup, State, TargetNode
 from .portals import WILDCARD_HOSTS, Portal, is_every_address
 from .sizes import show_size
 from .target_options import TargetOptions
@@ -69,19 +70,53 @@ def _bdev(bdev: Bdev, context: _Context) -> _Found:
     if wish is None:
         return
     live = context.current.get(bdev.ref)
-    if isinstance(live, Bdev) and not live.managed:
-        if len(wish.given) > 1:
-            yield wish.at("name"), f"bdev {bdev.name} is a {live.type}, which openlun.iscsi can serve but not change."
+    live = live if isinstance(live, Bdev) else None
+    yield from _limits(bdev, live, wish, context)
+    if not (bdev if live is None else live).managed:
+        if not set(wish.given) <= {"name", "qos"}:
+            what = f"is a {(live or bdev).type}, which openlun.iscsi can serve and limit but not change"
+            yield wish.at("name"), f"bdev {bdev.name} {what}."
         return
-    for option in ("path", "readonly", "sparse"):
-        if bdev.type == "malloc" and wish.given.get(option):
-            yield wish.at(option), f"bdev {bdev.name} is of type malloc, which lives in memory and has no {option}."
+    driver = DRIVERS[bdev.type]
+    if (live is None or live.type != bdev.type) and not context.can.has(driver.create):
+        why = f"{context.can.engine} has no {driver.create}, so it makes no bdevs of type {bdev.type}"
+        yield wish.at("type"), f"{why}. Choose another type."
+    for option in _BDEV_OPTIONS - driver.options:
+        if wish.given.get(option):
+            yield wish.at(option), f"bdev {bdev.name} is of type {bdev.type}, which has no {option}."
+    option, needed = driver.needs
+    if live is not None and getattr(bdev, option) is None:
+        yield wish.at(option), f"as another device, bdev {bdev.name} needs {needed}."
+    controller = controller_of(bdev.name)
+    if live is None and controller is not None and _is_controller(context, controller):
+        yield wish.at("name"), f"{bdev.name} is what controller {controller} calls a namespace. Choose another name."
     if bdev.size is not None and bdev.block_size is not None and bdev.size % bdev.block_size:
         yield wish.at("size"), f"{bdev.size} bytes are not a multiple of the block size {bdev.block_size}."
     if bdev.type == "aio" and "size" in wish.given:
         yield from _size_of_file(
             bdev, live if isinstance(live, Bdev) and live.path == bdev.path else None, wish, context
         )
+
+
+_BDEV_OPTIONS: Final = frozenset(option for driver in DRIVERS.values() for option in driver.options)
+
+
+def _limits(bdev: Bdev, live: Bdev | None, wish: Wish, context: _Context) -> _Found:
+    if "qos" not in wish.given:
+        return
+    if bdev.is_controller:
+        yield wish.at("qos"), f"{bdev.name} is a controller. Limit the bdevs it gives, such as {bdev.name}n1."
+    elif bdev.qos is not None and bdev.qos.changed(live.qos if live else None) and not context.can.has(_SET_QOS):
+        why = f"{context.can.engine} has no {_SET_QOS}, so it cannot limit bdevs"
+        yield wish.at("qos"), f"{why}. Leave it out, or upgrade the engine."
+
+
+_SET_QOS: Final = "bdev_set_qos_limit"
+
+
+def _is_controller(context: _Context, name: str) -> bool:
+    each = context.goal.objects.get((BDEV, name))
+    return isinstance(each, Bdev) and each.is_controller
 
 
 def _size_of_file(bdev: Bdev, live: Bdev | None, wish: Wish, context: _Context) -> _Found:
@@ -125,7 +160,18 @@ def _initiator_group(group: InitiatorGroup, context: _Context) -> _Found:
             yield f"{wish.at('netmasks')}[{index}]", f"{why}. Write ANY for every address."
 
 
-def _policy(each: TargetNode | DiscoveryAuth, context: _Context) -> _Found:
+def _portal_group(group: PortalGroup, context: _Context) -> _Found:
+    wish, live = context.goal.wishes.get(group.ref), context.current.get(group.ref)
+    policy = live.chap if isinstance(live, PortalGroup) else INHERIT
+    if wish is not None and group.chap != policy and not context.can.tells_portal_auth:
+        why = f"{context.can.engine} has one policy for discovery, on whatever portal"
+        yield wish.at("chap"), f"{why}. Set it with discovery_auth, and leave this out."
+        return
+    yield from _policy(group, context)
+    yield from _lost_auth_group(group, context)
+
+
+def _policy(each: TargetNode | PortalGroup | DiscoveryAuth, context: _Context) -> _Found:
     """Whom CHAP shall let in must be able to prove it."""
     wish, live = context.goal.wishes.get(each.ref), context.current.get(each.ref)
     if wish is None or not ("chap" in wish.given or "auth_group" in wish.given):
@@ -134,11 +180,9 @@ def _policy(each: TargetNode | DiscoveryAuth, context: _Context) -> _Found:
         ref = (AUTH_GROUP, wish.given["auth_group"])
         if ref not in context.known:
             yield _dangling(context, ref, wish.at("auth_group"))
-        if each.chap == NONE:
-            yield (
-                wish.at("auth_group"),
-                "with chap none nobody asks for its secrets. Leave one of the two out.",
-            )
+        if each.chap in ASKS_NOBODY:
+            why = f"with chap {each.chap} nobody asks for its secrets"
+            yield wish.at("auth_group"), f"{why}. Leave one of the two out."
     if isinstance(live, type(each)) and (live.chap, live.auth_group) == (each.chap, each.auth_group):
         return
     if each.chap in (REQUIRED, MUTUAL) and each.auth_group is None:
@@ -184,11 +228,16 @@ def _target_node(node: TargetNode, context: _Context) -> _Found:
     wish = context.goal.wishes.get(node.ref)
     if wish is None:
         yield from _lost_bdevs(node, context)
+        yield from _lost_masks(node, context)
         return
     if "luns" in wish.given:
         for index, lun in enumerate(node.luns):
-            if (BDEV, lun.bdev) not in context.known:
-                yield _dangling(context, (BDEV, lun.bdev), f"{wish.at('luns')}[{index}].bdev")
+            ref: Ref = (BDEV, lun.bdev)
+            if _is_controller(context, lun.bdev):
+                why = f"{lun.bdev} is a controller. Serve one of the bdevs it gives, such as {lun.bdev}n1"
+                yield f"{wish.at('luns')}[{index}].bdev", f"{why}. Known bdevs: {_known(context, BDEV)}."
+            elif ref not in context.known and controller_of(lun.bdev) not in context.goal.coming:
+                yield _dangling(context, ref, f"{wish.at('luns')}[{index}].bdev")
         if all(lun.id != 0 for lun in node.luns):
             yield wish.at("luns"), "LUN 0 is missing, and initiators look for the other LUNs there."
     else:
@@ -198,9 +247,43 @@ def _target_node(node: TargetNode, context: _Context) -> _Found:
             for ref in each.refs:
                 if ref not in context.known:
                     yield _dangling(context, ref, f"{wish.at('maps')}[{index}].{ref[0]}")
+    yield from _masks(node, context)
     most = context.can.max_queue_depth
     if node.queue_depth > most and "queue_depth" in wish.given:
         yield wish.at("queue_depth"), f"{node.queue_depth} is more than this engine's maximum of {most}."
+
+
+def _masks(node: TargetNode, context: _Context) -> _Found:
+    """Who is to see a LUN has to be there, and has to come in."""
+    wish, live = context.goal.wishes[node.ref], context.current.get(node.ref)
+    if "luns" not in wish.given:
+        yield from _lost_masks(node, context)
+        return
+    earlier = {lun.disk: lun.initiator_groups for lun in live.luns} if isinstance(live, TargetNode) else {}
+    mapped = {each.initiator_group for each in node.maps}
+    for index, lun in enumerate(node.luns):
+        path = f"{wish.at('luns')}[{index}].initiator_groups"
+        if lun.initiator_groups != earlier.get(lun.disk, ()) and not context.can.masks_luns:
+            why = f"{context.can.engine} shows every LUN to whoever may log in"
+            yield path, f"{why}. Give these initiators a target node of their own."
+            continue
+        for tag in lun.initiator_groups or ():
+            ref = (INITIATOR_GROUP, tag)
+            if ref not in context.known:
+                yield _dangling(context, ref, path)
+            elif tag not in mapped and "initiator_groups" in (wish.entry.options["luns"][index] or ()):
+                tags = listed([str(each) for each in sorted(mapped)])
+                yield path, f"{label(ref)} is not mapped to the node, so nobody of it comes in. Mapped: {tags}."
+
+
+def _lost_masks(node: TargetNode, context: _Context) -> _Found:
+    """A LUN that nobody declares is still shown to the same initiators: a group of them cannot be removed."""
+    for lun in node.luns:
+        for tag in lun.initiator_groups or ():
+            ref = (INITIATOR_GROUP, tag)
+            if ref in context.goal.doomed:
+                why = f"{label(ref)} cannot be removed: {label(node.ref)} shows LUN {lun.id} to it"
+                yield context.goal.path(ref, "tag"), f"{why}. Declare its luns with other initiator_groups."
 
 
 def _redirects(node: TargetNode, context: _Context) -> _Found:
@@ -236,8 +319,18 @@ def _dangling(context: _Context, ref: Ref, path: str) -> tuple[str, str]:
     if ref in context.goal.doomed:
         return path, f"{label(ref)} is to be removed ({context.goal.doomed[ref]}), so nothing can use it."
     missing = f"no {noun} {'named' if kind == BDEV else 'with tag'} {key}"
-    known = [str(known_key) for known_kind, known_key in sorted(context.known, key=str) if known_kind == kind]
-    return path, f"{missing}. Declare it in {COLLECTIONS[kind]} or create it first. Known {noun}s: {listed(known)}."
+    remedy = f"Declare it in {COLLECTIONS[kind]} or create it first"
+    controller = controller_of(str(key)) if kind == BDEV else None
+    if controller is not None and _is_controller(context, controller):
+        remedy = f"Controller {controller} does not give it"
+    return path, f"{missing}. {remedy}. Known {noun}s: {_known(context, kind)}."
+
+
+def _known(context: _Context, kind: str) -> str:
+    known = sorted(context.known, key=str)
+    return listed(
+        [str(key) for known_kind, key in known if known_kind == kind and not _is_controller(context, str(key))]
+    )
 
 
 def _lost_bdevs(node: TargetNode, context: _Context) -> _Found:
@@ -257,7 +350,7 @@ def _removal(wish: Wish, context: _Context) -> _Found:
     if not live.managed:
         yield wish.at("name"), f"bdev {live.name} is a {live.type}, which openlun.iscsi can serve but not remove."
     elif wish.remove_file and live.type != "aio":
-        yield wish.at("remove_file"), f"bdev {live.name} is of type {live.type} and has no file."
+        yield wish.at("remove_file"), f"bdev {live.name} is of type {live.type} and has no file that can go with it."
     elif wish.remove_file and not context.can.removes_files:
         remedy = f"Leave it out and remove {live.path} yourself."
         yield wish.at("remove_file"), f"{context.can.engine} cannot remove files. {remedy}"
@@ -269,6 +362,7 @@ def _shared(context: _Context) -> _Found:
     bdevs = [each for each in context.goal.objects.values() if isinstance(each, Bdev)]
     yield from _taken_twice(context, "uuid", ((bdev, bdev.uuid) for bdev in bdevs))
     yield from _taken_twice(context, "path", ((bdev, bdev.path) for bdev in bdevs))
+    yield from _taken_twice(context, "address", ((bdev, bdev.address) for bdev in bdevs))
 
 
 def _taken_twice(context: _Context, option: str, values: Iterable[tuple[Bdev, str | None]]) -> _Found:
@@ -307,7 +401,7 @@ def _overlap(context: _Context, first: tuple[PortalGroup, Portal], second: tuple
 _CHECKS: Final[dict[str, Callable[[Any, _Context], _Found]]] = {
     BDEV: _bdev,
     AUTH_GROUP: _auth_group,
-    PORTAL_GROUP: _lost_auth_group,
+    PORTAL_GROUP: _portal_group,
     INITIATOR_GROUP: _initiator_group,
     TARGET_NODE: _target_node,
     DISCOVERY_AUTH: _discovery_auth,

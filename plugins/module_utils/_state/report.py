@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .base import SINGLETONS, label
+from .base import BDEV, SINGLETONS, label
+from .bdevs import NAMESPACE, Bdev
 from .declaration import COLLECTIONS
 from .model import State
 from .operations import Operation
@@ -35,9 +36,17 @@ def difference(operations: Sequence[Operation]) -> dict[str, dict[str, Any]]:
     }
 
 
-def outcome(state: State, operations: Iterable[Operation]) -> State:
-    """The state that ``operations`` lead to, as check mode shows it."""
+def outcome(state: State, operations: Sequence[Operation]) -> State:
+    """The state that ``operations`` lead to, as check mode shows it.
+
+    Of the namespaces of an NVMe controller that is attached on the way only those are known that somebody asks for.
+    """
     objects = dict(state.objects)
+    gone = {each.ref for each in operations if each.removes and isinstance(each.before, Bdev)}
+    for ref in [ref for ref, each in objects.items() if isinstance(each, Bdev) and not gone.isdisjoint(each.needs())]:
+        del objects[ref]
+    for each in operations:
+        objects.update({(BDEV, name): Bdev(name, NAMESPACE) for name in each.expects})
     for each in operations:
         if each.after is None:
             objects.pop(each.ref, None)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Set
 
 from .base import Ref
+from .bdevs import Bdev
 from .goal import Goal
 from .model import Capabilities, Object, PortalGroup, Session, State, TargetNode
 from .portals import Portal, canonical_host
@@ -28,6 +29,10 @@ class Scene:
         for node in current.nodes():
             for ref in node.needs():
                 self._users[ref][node.name] = node
+                each = current.objects.get(ref)
+                # Who uses a namespace uses its controller.
+                for controller in each.needs() if isinstance(each, Bdev) else ():
+                    self._users[controller][node.name] = node
 
     def users_of(self, ref: Ref) -> list[TargetNode]:
         """The live target nodes that use a bdev or a group."""

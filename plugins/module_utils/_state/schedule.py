@@ -14,8 +14,9 @@ from collections import defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from .base import PORTAL_GROUP, Ref
-from .model import Bdev, Object, PortalGroup
+from .base import BDEV, PORTAL_GROUP, Ref
+from .bdevs import Bdev, controller_of
+from .model import Object, PortalGroup
 from .operations import CREATE, DELETE, EDIT, REPLACE, Operation
 
 UP: Final = "up"
@@ -71,18 +72,20 @@ def _graph(by_ref: Mapping[Ref, Operation]) -> _Graph:
     graph: _Graph = {(part, ref): [] for ref, each in by_ref.items() for part in _PARTS[each.action]}
     conflicts = _conflicts(by_ref.values())
     waiting = {winner for winners in conflicts.values() for winner in winners}
+    controllers = {each.ref[1] for each in by_ref.values() if _is_controller(each)}
     early = {each.ref for each in removed_early(by_ref.values())}
     for ref, each in by_ref.items():
         if each.action == REPLACE:
             graph[DOWN, ref].append((UP, ref))
-        for other in _planned(each.after, by_ref):
+        for other in _planned(each.after, by_ref, controllers):
             if other.creates:
                 graph[UP, other.ref].append((UP if each.creates else CHANGE, ref))
             # A replaced object stays until what it needs newly is there.
             if other.action == CREATE and each.action == REPLACE and other.ref not in waiting:
                 graph[UP, other.ref].append((DOWN, ref))
-        for other in _planned(each.before, by_ref):
-            if not other.removes:
+        for other in _planned(each.before, by_ref, controllers):
+            # What is edited beside a bdev that goes is a namespace, and it is edited when its controller is back.
+            if not other.removes or (other.ref[0] == BDEV and not each.removes):
                 continue
             if each.removes:
                 graph[DOWN, ref].append((DOWN, other.ref))
@@ -95,10 +98,25 @@ def _graph(by_ref: Mapping[Ref, Operation]) -> _Graph:
     return graph
 
 
-def _planned(each: Object | None, by_ref: Mapping[Ref, Operation]) -> Iterator[Operation]:
-    """The operations on what an object needs."""
-    needs = dict.fromkeys(each.needs()) if each is not None else ()
-    return (by_ref[ref] for ref in needs if ref in by_ref)
+def _planned(
+    each: Object | None, by_ref: Mapping[Ref, Operation], controllers: Collection[object]
+) -> Collection[Operation]:
+    """The operations on what an object needs; who needs a namespace needs its controller."""
+    if each is None:
+        return ()
+    found: dict[Ref, Operation] = {}
+    for ref in each.needs():
+        if ref in by_ref:
+            found[ref] = by_ref[ref]
+        controller = controller_of(str(ref[1])) if controllers and ref[0] == BDEV else None
+        if controller in controllers:
+            found[BDEV, str(controller)] = by_ref[BDEV, str(controller)]
+    return found.values()
+
+
+def _is_controller(operation: Operation) -> bool:
+    each = operation.after or operation.before
+    return isinstance(each, Bdev) and each.is_controller
 
 
 def _conflicts(operations: Collection[Operation]) -> dict[Ref, list[Ref]]:
@@ -120,7 +138,7 @@ def _conflicts(operations: Collection[Operation]) -> dict[Ref, list[Ref]]:
 def _exclusive(each: Object | None) -> Iterator[tuple[tuple[object, ...], list[tuple[object, ...]]]]:
     """What only one object can have, as keys: the one it holds, and the ones that must be free for it."""
     if isinstance(each, Bdev):
-        for key in (("uuid", each.uuid), ("path", each.path)):
+        for key in (("uuid", each.uuid), ("path", each.path), ("address", each.address)):
             if key[1] is not None:
                 yield key, [key]
     elif isinstance(each, PortalGroup):
