@@ -35,6 +35,16 @@ attributes:
       - openlun.iscsi.target
 """
 
+    HOST = r"""
+options: {}
+attributes:
+  action_group:
+    description: Takes options from C(module_defaults) of the group C(group/openlun.iscsi.host).
+    support: full
+    membership:
+      - openlun.iscsi.host
+"""
+
     INFO = r"""
 options: {}
 attributes:
