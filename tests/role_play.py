@@ -93,6 +93,7 @@ class Place:
         )
 
     def remove(self) -> None:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            os.kill(int((self.home / "engine.pid").read_text().split()[0]), signal.SIGKILL)
+        for file in self.home.rglob("engine.pid"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(file.read_text().split()[0]), signal.SIGKILL)
         shutil.rmtree(self.directory)

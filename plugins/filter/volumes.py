@@ -15,9 +15,14 @@ description:
   - All that is made for a volume is called by its name, or by a tag that comes of its name. Neither the order of the
     volumes nor other volumes change it.
   - A volume has a C(name), C(hosts), a C(size) and optionally a C(path), and C(chap). The file is
-    O(directory) and the name with C(.img) if there is no path; a path under C(/dev) needs no size.
+    O(directory) and the name with C(.img) if there is no path; a path under C(/dev) needs no size. Instead of both it
+    can have a C(bdev) that is declared elsewhere, such as a namespace of an NVMe controller.
   - C(chap) is V(false), V(true) for V(required), or a policy such as V(mutual).
-  - What else a volume has is left to its hosts.
+  - C(sparse), C(readonly) and C(block_size) are those of M(openlun.iscsi.bdev), C(alias) and C(queue_depth) those of
+    M(openlun.iscsi.target_node). With C(state=absent) all that the volume is made of goes, but not its file.
+  - C(tag) replaces the tag that comes of the name, for the rare case that it is the one of another group. The filter
+    fails then, and says so.
+  - C(filesystem), C(mount) and C(mount_options) are left to the hosts. Anything else is refused.
 positional: hosts, portal_group, directory, taken
 options:
   _input:
@@ -30,6 +35,7 @@ options:
       - The hosts by the names that the volumes give them.
       - Each has the name of its C(initiator), and may have the C(addresses) it comes from, without which it may come
         from anywhere. For CHAP it has C(user) and C(secret), and C(muser) and C(msecret) for mutual CHAP.
+      - The filter P(openlun.iscsi.volume_hosts#filter) makes it of the inventory.
     type: dict
     required: true
   portal_group:

@@ -47,7 +47,8 @@ options:
   manager:
     description:
       - What runs the engine.
-      - V(systemd) defines the service C(openlun-iscsi), which runs as a system user of the same name. Needs root.
+      - V(systemd) defines the service C(openlun-iscsi), which runs as a system user of the same name, or as root
+        with O(privileged). Needs root.
       - V(process) starts a process of the user who runs the task, and writes a pid file. It does not start at boot.
       - V(auto) is V(systemd) for root on hosts where systemd is the init, and V(process) otherwise.
     type: str
@@ -89,6 +90,14 @@ options:
     type: list
     elements: str
     default: []
+  privileged:
+    description:
+      - Whether the service runs as root instead of its own user, and may reach devices by C(/sys) and lock memory. A
+        driver in user space, which is what the type V(nvme) of M(openlun.iscsi.bdev) uses, needs it.
+      - Has no effect with O(manager=process).
+    version_added: 0.2.0
+    type: bool
+    default: false
   directories:
     description:
       - Directories for files that the engine serves. Those that are missing are made, and belong to the user who runs
@@ -292,6 +301,7 @@ import sys
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openlun.iscsi.plugins.module_utils._service.declared import declared_options
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.errors import ServiceError
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.installed import Installed
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.interpreter import check_interpreter
@@ -305,7 +315,6 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._service.settings im
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.systemd import SystemdManager
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.arguments import config_arguments
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.base import TARGET_OPTIONS
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.declaration import Entry, declare
 
 ARGUMENTS: dict[str, Any] = {
     "state": {
@@ -320,6 +329,7 @@ ARGUMENTS: dict[str, Any] = {
     "cpumask": {"type": "str"},
     "log_level": {"type": "str", "choices": ["ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"]},
     "groups": {"type": "list", "elements": "str", "default": []},
+    "privileged": {"type": "bool", "default": False},
     "directories": {"type": "list", "elements": "path", "default": []},
     TARGET_OPTIONS: config_arguments()[TARGET_OPTIONS],
     "timeout": {"type": "int", "default": 60},
@@ -348,13 +358,14 @@ def bring(module: AnsibleModule) -> dict[str, Any]:
         cpumask=options["cpumask"],
         log_level=options["log_level"],
         groups=tuple(options["groups"]),
+        privileged=options["privileged"],
     )
     manager = make_manager(module, settings)
     if options["state"] in ("started", "present", "restarted"):
         check_interpreter(settings.python, runner(module))
     paths = settings.layout
     target_options = StartOptions(
-        wanted_options(options[TARGET_OPTIONS]), paths.state_dir, manager.owner, lambda: ask_options(paths.socket)
+        declared_options(options[TARGET_OPTIONS]), paths.state_dir, manager.owner, lambda: ask_options(paths.socket)
     )
     service = Service(
         settings, manager, lambda: ask_engine(paths.socket), apply=not module.check_mode, options=target_options
@@ -369,14 +380,6 @@ def bring(module: AnsibleModule) -> dict[str, Any]:
         )
     )
     return told(outcome, settings, manager)
-
-
-def wanted_options(given: dict[str, Any] | None) -> dict[str, Any]:
-    """The target's options that were given, checked. Raises ServiceError with everything that is wrong with them."""
-    declaration = declare([Entry(TARGET_OPTIONS, given or {}, TARGET_OPTIONS)], "")
-    if declaration.problems:
-        raise ServiceError("\n".join(declaration.problems))
-    return dict(declaration.wishes[TARGET_OPTIONS, ""].given)
 
 
 def make_manager(module: AnsibleModule, settings: Settings) -> Manager:

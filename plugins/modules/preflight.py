@@ -31,6 +31,13 @@ options:
     type: list
     elements: dict
     default: []
+  engine:
+    description:
+      - Whose socket it is, V(builtin) for M(openlun.iscsi.engine) and V(spdk) for M(openlun.iscsi.spdk_engine).
+    version_added: 0.2.0
+    type: str
+    choices: [builtin, spdk]
+    default: builtin
   home:
     description:
       - Home of the engine as for M(openlun.iscsi.engine).
@@ -77,6 +84,11 @@ socket:
   returned: success
   type: str
   sample: /run/openlun-iscsi/rpc.sock
+config:
+  description: The saved configuration with which the engine starts.
+  returned: success
+  type: str
+  sample: /var/lib/openlun-iscsi/config.json
 directories:
   description: Directories of the files that are to be served.
   returned: success
@@ -98,9 +110,11 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._host.preflight impo
 from ansible_collections.openlun.iscsi.plugins.module_utils._rpc import RpcError, connect
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.errors import ServiceError
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.layout import layout, user_home
+from ansible_collections.openlun.iscsi.plugins.module_utils._service.spdk import CONFIG, spdk_layout
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.portals import Portal, live_portal
 
 OLDEST_PYTHON = (3, 9)
+LAYOUTS = {"builtin": layout, "spdk": spdk_layout}
 
 
 def main() -> None:
@@ -108,6 +122,7 @@ def main() -> None:
         argument_spec={
             "bdevs": {"type": "list", "elements": "dict", "default": []},
             "portal_groups": {"type": "list", "elements": "dict", "default": []},
+            "engine": {"type": "str", "choices": list(LAYOUTS), "default": "builtin"},
             "home": {"type": "path"},
             "socket": {"type": "path"},
             "timeout": {"type": "int", "default": 60},
@@ -116,7 +131,7 @@ def main() -> None:
     )
     options = module.params
     try:
-        paths = layout(options["home"], options["socket"], os.geteuid(), user_home(os.geteuid()))
+        paths = LAYOUTS[options["engine"]](options["home"], options["socket"], os.geteuid(), user_home(os.geteuid()))
         served = live_portals(paths.socket, options["timeout"])
         problems = [
             *python_problems(),
@@ -130,7 +145,8 @@ def main() -> None:
     if problems:
         module.fail_json(msg=" ".join(problems), problems=problems)
     directories = declared_directories(options["bdevs"])
-    module.exit_json(changed=False, problems=[], socket=paths.socket, directories=directories)
+    config = os.path.join(paths.state_dir, CONFIG)
+    module.exit_json(changed=False, problems=[], socket=paths.socket, config=config, directories=directories)
 
 
 def python_problems() -> list[str]:

@@ -83,6 +83,7 @@ class Host:
         self.enabled = False
         self.failing = ""
         self.checksum = "aa"
+        self.user = users.USER
 
     def run(self, command: list[str]) -> Completed:
         verb = command[1]
@@ -117,6 +118,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(users, "create_missing", no_user)
     monkeypatch.setattr(users, "remove_existing", no_user)
     monkeypatch.setattr(procfs, "start_time", lambda _pid: 1)
+    monkeypatch.setattr(procfs, "user_of", lambda _pid: host.user)
     return host
 
 
@@ -204,6 +206,14 @@ def test_another_archive_restarts_without_a_reload_and_says_why(play: Play) -> N
     outcome = play.bring("started")
     assert play.host.taken() == [f"systemctl restart {UNIT}"]
     assert "content changed from 1 (sha256" in outcome.reason
+
+
+def test_an_engine_that_shall_run_as_root_is_restarted_as_root(play: Play) -> None:
+    play.bring("started")
+    play.host.taken()
+    play.settings = play.settings._replace(privileged=True)
+    assert play.bring("started").reason == f"it runs as {users.USER}, and shall run as root"
+    assert play.host.taken() == ["systemctl daemon-reload", f"systemctl restart {UNIT}"]
 
 
 def test_present_leaves_the_process_alone(play: Play) -> None:

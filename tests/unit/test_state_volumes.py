@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from ansible_collections.openlun.iscsi.plugins.filter.volume_hosts import volume_hosts
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.declaration import declare, entries_of
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.executor import execute
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.planner import plan
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.reader import read
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.volumes import BadVolumes, expand, tags
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.volumes import BadVolumes, expand, tag_of
 from fake_engine import FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,7 +90,7 @@ def test_a_volume_becomes_a_disk_that_its_hosts_reach() -> None:
 
 
 def test_a_tag_stays_the_same_from_release_to_release() -> None:
-    assert tags(["pgdata"]) == {"pgdata": 927301450}
+    assert tag_of("pgdata") == 927301450
 
 
 def test_a_device_has_its_own_size() -> None:
@@ -120,26 +123,95 @@ def test_what_is_generated_can_be_applied_and_changes_nothing_again(declared: li
         execute(operations, engine)
 
 
-@given(st.lists(NAMES, max_size=8), st.randoms())
-def test_names_that_collide_get_different_tags_in_any_order(names: list[str], random: Any) -> None:
-    few = tags(names, taken=[65536], most=10)
-    assert len(set(few.values())) == len(few)
-    assert 65536 not in few.values()
-    assert tags(random.sample(names, len(names)), taken=[65536], most=10) == few
+def test_a_tag_that_somebody_has_is_refused_and_nobody_gets_another() -> None:
+    with pytest.raises(BadVolumes) as bad:
+        expand([PGDATA], HOSTS, taken=[tag_of("pgdata")])
+    assert bad.value.problems == [
+        "iscsi_volumes[0].tag: 927301450 is the tag of a declared group, too. Give volume pgdata another one with tag."
+    ]
+    [told] = problems({**PGDATA, "name": "first", "tag": 927301450}, PGDATA)
+    assert told.startswith("iscsi_volumes[1].tag: 927301450 is the tag of volume first, too.")
+    expanded = expand([{**PGDATA, "tag": 7}], HOSTS, taken=[tag_of("pgdata")])
+    assert [group["tag"] for group in expanded["initiator_groups"] + expanded["auth_groups"]] == [7, 7]
+
+
+def test_a_volume_can_be_a_disk_that_is_declared_elsewhere() -> None:
+    expanded = expand([{"name": "fast", "bdev": "NVMe1n1", "hosts": ["db1"], "queue_depth": 32}], HOSTS)
+    assert expanded["bdevs"] == []
+    [node] = expanded["target_nodes"]
+    assert (node["luns"], node["queue_depth"]) == ([{"id": 0, "bdev": "NVMe1n1"}], 32)
+    [told] = problems({"name": "fast", "bdev": "NVMe1n1", "size": "1GiB", "hosts": ["db1"]})
+    assert told == "iscsi_volumes[0].size: bdev NVMe1n1 has its own. Leave one of the two out."
+
+
+def test_a_volume_that_goes_takes_all_of_it_along_and_asks_nothing_of_its_hosts() -> None:
+    engine = FakeEngine()
+    portals = {"portal_groups": [{"tag": 1, "portals": ["10.0.0.1:3260"]}]}
+    for declared in (PGDATA, {**PGDATA, "state": "absent", "hosts": ["forgotten"]}):
+        snapshot = read(engine)
+        wanted = declare(entries_of({**expand([declared], HOSTS), **portals}), snapshot.can.node_base)
+        execute(plan(snapshot.state, wanted, snapshot.can, force=True), engine)
+    left = {ref for ref in read(engine).state.objects if ref[0] in ("bdev", "auth_group", "initiator_group")}
+    assert left == set()
 
 
 def test_every_mistake_is_told_with_its_path() -> None:
-    bad = {"name": "A/b", "size": "big", "hosts": ["db1", "db9"], "chap": "maybe"}
-    told = problems(PGDATA, bad, {**PGDATA, "hosts": []}, {"name": "x", "hosts": ["db1"]})
+    bad = {"name": "A/b", "size": "big", "hosts": ["db1", "db9"], "chap": "maybe", "secrte": "hidden", "state": "gone"}
+    told = problems(PGDATA, bad, {**PGDATA, "hosts": []}, {"name": "x", "hosts": ["db1"]}, {**PGDATA, "tag": "z"})
+    options = (
+        "alias, bdev, block_size, chap, filesystem, hosts, mount, mount_options, name, path, queue_depth, readonly, "
+        "size, sparse, state, tag"
+    )
     assert told == [
+        f"iscsi_volumes[1].secrte: a volume has no such option. It has {options}.",
+        "iscsi_volumes[1].state: 'gone' is neither present nor absent.",
         "iscsi_volumes[1].name: 'A/b' is no name for a volume. Use small letters, digits, '-' and '.'.",
         "iscsi_volumes[2].name: volume pgdata is declared in iscsi_volumes[0] already.",
+        "iscsi_volumes[4].name: volume pgdata is declared in iscsi_volumes[0] already.",
         "iscsi_volumes[1].hosts[1]: no host named db9. Known hosts: anywhere, db1, db2.",
-        "iscsi_volumes[1].chap: 'maybe' is none of true, false, none, auto, required, mutual.",
+        "iscsi_volumes[1].chap: not one of true, false, none, auto, required, mutual.",
         "iscsi_volumes[1].size: 'big' is not a size. Write bytes or a number with KiB, MiB, GiB or TiB, such as 10GiB.",
         "iscsi_volumes[2].hosts: name at least one host, in a list.",
-        "iscsi_volumes[3].size: volume x needs a size, or the path of a device.",
+        "iscsi_volumes[3].size: volume x needs a size, the path of a device, or a bdev.",
     ]
+    assert problems({**PGDATA, "tag": "z"}) == ["iscsi_volumes[0].tag: not a number from 1 to 2147483647."]
+
+
+def test_what_is_not_known_of_a_host_is_not_guessed() -> None:
+    host = {"initiator": "", "addresses": [], "secert": "hidden"}
+    told = problems({**PGDATA, "hosts": ["db1"]}, db1=host)
+    assert [each.partition(": ")[0] for each in told] == [
+        "iscsi_volumes[0].chap",
+        "hosts.db1.secert",
+        "hosts.db1.initiator",
+        "hosts.db1.addresses",
+    ]
+    assert "hidden" not in " ".join(told)
+
+
+def test_hosts_are_what_the_inventory_knows_of_them() -> None:
+    facts = {
+        "iscsi_iqn": "iqn.2020-01.test:by-facts",
+        "all_ipv4_addresses": ["10.0.0.7", "10.0.0.6", "169.254.0.9"],
+        "all_ipv6_addresses": ["fe80::1", "fd00::5"],
+    }
+    proofs = {"user": "db1", "secret": "hidden"}
+    hostvars: dict[str, Any] = {
+        "told": {
+            "iscsi_initiator_name": "iqn.2020-01.test:told",
+            "iscsi_initiator_addresses": ["ANY"],
+            "iscsi_initiator_chap": proofs,
+            "ansible_facts": facts,
+        },
+        "seen": {"ansible_facts": facts},
+        "unknown": {},
+    }
+    volume = {"name": "a", "hosts": ["told", "seen", "unknown", "elsewhere"]}
+    assert volume_hosts(hostvars, [volume, "nonsense", {"hosts": "told"}]) == {
+        "told": {"initiator": "iqn.2020-01.test:told", "addresses": ["ANY"], **proofs},
+        "seen": {"initiator": "iqn.2020-01.test:by-facts", "addresses": ["10.0.0.6", "10.0.0.7", "fd00::5"]},
+        "unknown": {"initiator": "", "addresses": []},
+    }
 
 
 def test_what_is_wrong_with_a_host_is_told_once() -> None:
@@ -148,10 +220,17 @@ def test_what_is_wrong_with_a_host_is_told_once() -> None:
 
 
 def test_chap_needs_what_the_hosts_prove_themselves_with() -> None:
-    assert problems({**PGDATA, "chap": "mutual", "hosts": ["db1"]}) == [
-        "iscsi_volumes[0].chap: host db1 needs muser and msecret for chap mutual."
-    ]
+    [told] = problems({**PGDATA, "chap": "mutual", "hosts": ["db1"]})
+    assert told.startswith("iscsi_volumes[0].chap: host db1 needs muser and msecret for chap mutual.")
     [told] = problems(PGDATA, db2={**HOSTS["db2"], "user": "db1"})
     assert "host db2 has the user db1 of another host" in told
     assert "secret'" not in told
     assert "second secret" not in told
+
+
+def test_the_example_is_one() -> None:
+    inventory = yaml.safe_load((Path(__file__).resolve().parents[2] / "docs/examples/volumes.yml").read_text())["all"]
+    hosts = {name: found for group in inventory["children"].values() for name, found in group["hosts"].items()}
+    declared = inventory["vars"]["iscsi_volumes"]
+    expanded = expand(declared, volume_hosts(hosts, declared))
+    assert [node["name"] for node in expanded["target_nodes"]] == ["pgdata", "scratch"]

@@ -54,7 +54,7 @@ def layout(home: str | None, socket: str | None, uid: int, home_of_user: str) ->
     paths = _system() if home is None else _gathered(os.path.normpath(home))
     if socket is not None:
         paths = paths._replace(socket=os.path.normpath(socket))
-    _check_socket(paths.socket)
+    check_socket(paths.socket)
     return paths
 
 
@@ -88,7 +88,7 @@ def _gathered(home: str) -> Layout:
     )
 
 
-def _check_socket(path: str) -> None:
+def check_socket(path: str) -> None:
     if not os.path.isabs(path):
         raise ServiceError(
             f"socket {path}: not an absolute path. Write it from the root, such as /run/openlun-iscsi/rpc.sock."

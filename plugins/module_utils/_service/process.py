@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from .manager import Ask, Step
-    from .settings import Settings
+    from .settings import Startable
 
 _LOG_LINES: Final = 15
 _LOG_TAIL_BYTES: Final = 8192
@@ -32,7 +32,7 @@ class ProcessManager:
     name = "process"
     owner: str | None = None
 
-    def __init__(self, settings: Settings, ask: Ask, timeout: float, data_directories: Iterable[str] = ()) -> None:
+    def __init__(self, settings: Startable, ask: Ask, timeout: float, data_directories: Iterable[str] = ()) -> None:
         self._settings = settings
         self._layout = settings.layout
         self._ask = ask

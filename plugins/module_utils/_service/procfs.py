@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from typing import Final
 
 PROC: Final = "/proc"
@@ -30,4 +32,12 @@ def command_of(pid: int, proc: str = PROC) -> list[str] | None:
         with open(f"{proc}/{pid}/cmdline", encoding="utf-8", errors="surrogateescape") as cmdline:
             return cmdline.read().rstrip("\0").split("\0")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+
+
+def user_of(pid: int, proc: str = PROC) -> str | None:
+    """The user a process runs as; None when it is gone, or of a user without a name."""
+    try:
+        return pwd.getpwuid(os.stat(f"{proc}/{pid}").st_uid).pw_name
+    except (FileNotFoundError, ProcessLookupError, KeyError):
         return None

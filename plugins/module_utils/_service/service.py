@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .manager import Ask, Manager
     from .options import StartOptions
-    from .settings import Settings
+    from .settings import Startable
 
 
 class Request(NamedTuple):
@@ -56,7 +56,7 @@ class Service:
     """One engine on this host. ``apply`` false only looks."""
 
     def __init__(
-        self, settings: Settings, manager: Manager, ask: Ask, apply: bool, options: StartOptions | None = None
+        self, settings: Startable, manager: Manager, ask: Ask, apply: bool, options: StartOptions | None = None
     ) -> None:
         self._options = options
         self._settings = settings
@@ -126,6 +126,9 @@ class Service:
         command = procfs.command_of(pid)
         if command is not None and command != self._settings.command():
             return "its options changed"
+        owner, user = self._manager.owner, procfs.user_of(pid)
+        if owner is not None and user is not None and user != owner:
+            return f"it runs as {user}, and shall run as {owner}"
         info = wait_ready(self._ask, request.timeout, lambda: procfs.start_time(pid) is not None)
         if info is None:
             return f"it did not answer on {self._settings.layout.socket}"

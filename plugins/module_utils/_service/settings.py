@@ -5,20 +5,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from .users import USER
 
 if TYPE_CHECKING:
     from .layout import Layout
 
 
+class Startable(Protocol):
+    """What a manager needs of an engine's settings."""
+
+    @property
+    def layout(self) -> Layout: ...
+
+    def command(self) -> list[str]:
+        """The argument vector."""
+
+
 class Settings(NamedTuple):
-    """``cpumask`` and ``log_level`` are None for the engine's own defaults; ``groups`` are supplementary."""
+    """``cpumask`` and ``log_level`` are None for the engine's own defaults; ``groups`` are supplementary.
+
+    ``privileged`` is for drivers in user space, which need root.
+    """
 
     layout: Layout
     python: str
     cpumask: str | None = None
     log_level: str | None = None
     groups: tuple[str, ...] = ()
+    privileged: bool = False
+
+    @property
+    def user(self) -> str:
+        """Who runs the service."""
+        return "root" if self.privileged else USER
 
     def command(self) -> list[str]:
         """The argument vector. Isolated (-I): neither PYTHON* variables nor the working directory change what runs."""

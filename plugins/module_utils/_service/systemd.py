@@ -19,6 +19,7 @@ from .unit import unit_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from .layout import Layout
     from .manager import Ask, Run
     from .settings import Settings
 
@@ -29,43 +30,29 @@ _RUNNING: Final = frozenset({"active", "activating", "reloading"})
 _JOURNAL_LINES: Final = "15"
 
 
-class SystemdManager:
-    """Defines the unit, and lets systemd do the rest. Needs root."""
+class SystemdUnit:
+    """A unit, and what systemd does with it. Needs root. Its text and its files are the business of who inherits."""
 
     name = "systemd"
-    owner: str | None = users.USER
+    unit = UNIT
 
-    def __init__(
-        self,
-        settings: Settings,
-        ask: Ask,
-        timeout: float,
-        run: Run,
-        data_directories: Iterable[str] = (),
-        unit_file: str = UNIT_FILE,
-    ) -> None:
-        self._settings = settings
+    def __init__(self, layout: Layout, ask: Ask, timeout: float, run: Run, unit_file: str) -> None:
+        self._layout = layout
         self._ask = ask
         self._timeout = timeout
         self._run = run
-        self._data_directories = tuple(data_directories)
         self._unit_file = unit_file
 
     def running(self) -> int | None:
         shown = self._show()
         return int(shown["MainPID"]) or None if shown["ActiveState"] in _RUNNING else None
 
-    def prepare(self) -> Iterator[Step]:
-        paths = self._settings.layout
-        yield from users.create_missing(self._run, self._settings.groups, paths.home or paths.state_dir)
-        wanted = [Directory(os.path.dirname(paths.archive), 0o755, users.USER if paths.home else None)]
-        if paths.home:  # elsewhere StateDirectory= and RuntimeDirectory= make them
-            wanted.append(Directory(paths.state_dir, 0o700, users.USER))
-        wanted += [Directory(path, 0o750, users.USER) for path in self._data_directories]
-        yield from make_missing(wanted)
+    def text(self) -> str:
+        """The unit file as it shall be."""
+        raise NotImplementedError
 
     def define(self) -> Iterator[Step]:
-        text = unit_text(self._settings)
+        text = self.text()
         if self._unit() != text:
             yield Step(
                 "write",
@@ -79,11 +66,13 @@ class SystemdManager:
 
     def keep(self) -> Iterator[Step]:
         if self._show()["UnitFileState"] != "enabled":
-            yield Step("enable", f"unit {UNIT}", "to start at boot", partial(self._systemctl, "enable", UNIT))
+            yield Step("enable", f"unit {self.unit}", "to start at boot", partial(self._systemctl, "enable", self.unit))
 
     def release(self) -> Iterator[Step]:
         if self._show()["UnitFileState"] == "enabled":
-            yield Step("disable", f"unit {UNIT}", "not to start at boot", partial(self._systemctl, "disable", UNIT))
+            yield Step(
+                "disable", f"unit {self.unit}", "not to start at boot", partial(self._systemctl, "disable", self.unit)
+            )
 
     def start(self) -> None:
         self._bring_up("start")
@@ -94,27 +83,18 @@ class SystemdManager:
 
     def stop(self, force: bool) -> None:
         del force
-        self._systemctl("stop", UNIT)
+        self._systemctl("stop", self.unit)
 
-    def remove(self, purge: bool) -> Iterator[Step]:
-        paths = self._settings.layout
+    def _undefine(self) -> Iterator[Step]:
         if os.path.exists(self._unit_file):
             yield from remove_files((self._unit_file,))
             yield self._reload("the unit is gone")
-        if purge:
-            yield from remove_tree(paths.state_dir)
-        files = (paths.socket, f"{paths.socket}.lock", paths.archive)
-        yield from remove_files(files)
-        doomed = frozenset(files) | ({paths.state_dir} if purge else frozenset())
-        yield from remove_empty((path for path in paths.owned_directories if path not in doomed), doomed)
-        if purge:
-            yield from users.remove_existing(self._run)
 
     def describe(self) -> Mapping[str, Any]:
         return {"unit": self._unit() or "", "enabled": self._show()["UnitFileState"] == "enabled"}
 
     def intended(self) -> Mapping[str, Any]:
-        return {"unit": unit_text(self._settings), "enabled": True}
+        return {"unit": self.text(), "enabled": True}
 
     def _unit(self) -> str | None:
         try:
@@ -125,9 +105,9 @@ class SystemdManager:
 
     def _show(self) -> dict[str, str]:
         """Properties of the unit; one that is not loaded is inactive."""
-        done = self._run(["systemctl", "show", UNIT, f"--property={','.join(_PROPERTIES)}"])
+        done = self._run(["systemctl", "show", self.unit, f"--property={','.join(_PROPERTIES)}"])
         if done.status:
-            raise ServiceError(f"{UNIT}: systemctl show failed: {done.errors.strip()}")
+            raise ServiceError(f"{self.unit}: systemctl show failed: {done.errors.strip()}")
         shown = dict(line.split("=", 1) for line in done.output.splitlines() if "=" in line)
         defaults = {"ActiveState": "inactive", "MainPID": "0", "UnitFileState": "", "NeedDaemonReload": "no"}
         return {**defaults, **shown}
@@ -139,19 +119,66 @@ class SystemdManager:
         done = self._run(["systemctl", *words])
         if done.status:
             raise ServiceError(
-                f"{UNIT}: systemctl {' '.join(words)} failed: {done.errors.strip() or 'no reason given'}"
+                f"{self.unit}: systemctl {' '.join(words)} failed: {done.errors.strip() or 'no reason given'}"
             )
 
     def _bring_up(self, verb: str) -> None:
-        done = self._run(["systemctl", verb, UNIT])
+        done = self._run(["systemctl", verb, self.unit])
         if done.status:
-            raise ServiceError(f"{UNIT}: did not {verb}. Its last words, from the journal: {self._words()}")
+            raise ServiceError(f"{self.unit}: did not {verb}. Its last words, from the journal: {self._words()}")
         if wait_ready(self._ask, self._timeout, lambda: self.running() is not None) is None:
             raise ServiceError(
-                f"{UNIT}: runs, but does not answer on {self._settings.layout.socket}. "
+                f"{self.unit}: runs, but does not answer on {self._layout.socket}. "
                 f"Its last words, from the journal: {self._words()}"
             )
 
     def _words(self) -> str:
-        done = self._run(["journalctl", f"--unit={UNIT}", f"--lines={_JOURNAL_LINES}", "--output=cat", "--no-pager"])
+        done = self._run(
+            ["journalctl", f"--unit={self.unit}", f"--lines={_JOURNAL_LINES}", "--output=cat", "--no-pager"]
+        )
         return done.output.strip() or "none"
+
+
+class SystemdManager(SystemdUnit):
+    """Defines the unit of the engine that the collection ships, and its user."""
+
+    owner: str | None
+
+    def __init__(
+        self,
+        settings: Settings,
+        ask: Ask,
+        timeout: float,
+        run: Run,
+        data_directories: Iterable[str] = (),
+        unit_file: str = UNIT_FILE,
+    ) -> None:
+        super().__init__(settings.layout, ask, timeout, run, unit_file)
+        self._settings = settings
+        self.owner = settings.user
+        self._data_directories = tuple(data_directories)
+
+    def text(self) -> str:
+        return unit_text(self._settings)
+
+    def prepare(self) -> Iterator[Step]:
+        paths = self._settings.layout
+        if not self._settings.privileged:
+            yield from users.create_missing(self._run, self._settings.groups, paths.home or paths.state_dir)
+        wanted = [Directory(os.path.dirname(paths.archive), 0o755, self.owner if paths.home else None)]
+        if paths.home:  # elsewhere StateDirectory= and RuntimeDirectory= make them
+            wanted.append(Directory(paths.state_dir, 0o700, self.owner))
+        wanted += [Directory(path, 0o750, self.owner) for path in self._data_directories]
+        yield from make_missing(wanted)
+
+    def remove(self, purge: bool) -> Iterator[Step]:
+        paths = self._settings.layout
+        yield from self._undefine()
+        if purge:
+            yield from remove_tree(paths.state_dir)
+        files = (paths.socket, f"{paths.socket}.lock", paths.archive)
+        yield from remove_files(files)
+        doomed = frozenset(files) | ({paths.state_dir} if purge else frozenset())
+        yield from remove_empty((path for path in paths.owned_directories if path not in doomed), doomed)
+        if purge:
+            yield from users.remove_existing(self._run)

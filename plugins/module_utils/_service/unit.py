@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
-
-from .users import USER
 
 if TYPE_CHECKING:
     from .settings import Settings
+
+Directives = Sequence["tuple[str, str]"]
 
 _HARDENING: Final = (
     # The engine opens disks and files wherever an administrator put them, so /home, /srv and /dev stay visible;
@@ -34,42 +35,50 @@ _HARDENING: Final = (
     ("AmbientCapabilities", "CAP_NET_BIND_SERVICE"),
 )
 
+_NOT_WITH_DEVICES: Final = frozenset(
+    # A driver in user space configures its device in /sys, and finds the physical addresses of its memory in /proc.
+    ("ProtectKernelTunables", "ProtectKernelModules", "ProtectProc", "CapabilityBoundingSet", "AmbientCapabilities")
+)
+
 
 def unit_text(settings: Settings) -> str:
     """The whole unit file."""
+    user = settings.user
+    hardening = [each for each in _HARDENING if not (settings.privileged and each[0] in _NOT_WITH_DEVICES)]
     service = [
         ("Type", "notify"),
         ("NotifyAccess", "main"),
-        ("ExecStart", " ".join(_quoted(word) for word in settings.command())),
+        ("ExecStart", " ".join(quoted(word) for word in settings.command())),
         ("Restart", "on-failure"),
         ("RestartSec", "1"),
         ("TimeoutStopSec", "60"),
-        ("User", USER),
-        ("Group", USER),
+        # root is named, too: then systemd gives it the state directory, and takes that back for another user.
+        ("User", user),
+        ("Group", user),
         *((("SupplementaryGroups", " ".join(settings.groups)),) if settings.groups else ()),
         ("UMask", "0077"),
         *(() if settings.layout.home else _system_directories()),
         ("LimitNOFILE", "65536"),
-        *_HARDENING,
+        *((("LimitMEMLOCK", "infinity"),) if settings.privileged else ()),
+        *hardening,
     ]
-    sections = (
-        (
-            "Unit",
-            [
-                ("Description", "openlun.iscsi target engine"),
-                ("Documentation", "https://github.com/openlun/iscsi"),
-                ("Wants", "network-online.target"),
-                ("After", "network-online.target local-fs.target remote-fs.target"),
-                # A target that fails again and again is left stopped for people to look at.
-                ("StartLimitIntervalSec", "60"),
-                ("StartLimitBurst", "5"),
-            ],
-        ),
-        ("Service", service),
-        ("Install", [("WantedBy", "multi-user.target")]),
-    )
+    unit = [
+        ("Description", "openlun.iscsi target engine"),
+        ("Documentation", "https://github.com/openlun/iscsi"),
+        ("Wants", "network-online.target"),
+        ("After", "network-online.target local-fs.target remote-fs.target"),
+        # A target that fails again and again is left stopped for people to look at.
+        ("StartLimitIntervalSec", "60"),
+        ("StartLimitBurst", "5"),
+    ]
+    return unit_file("openlun.iscsi.engine", unit, service)
+
+
+def unit_file(module: str, unit: Directives, service: Directives) -> str:
+    """A unit that starts at boot, written by ``module``."""
+    sections = (("Unit", unit), ("Service", service), ("Install", [("WantedBy", "multi-user.target")]))
     text = "\n".join(f"[{name}]\n" + "".join(f"{key}={value}\n" for key, value in pairs) for name, pairs in sections)
-    return f"# Managed by Ansible, module openlun.iscsi.engine: changes are lost at its next run.\n{text}"
+    return f"# Managed by Ansible, module {module}: changes are lost at its next run.\n{text}"
 
 
 def _system_directories() -> tuple[tuple[str, str], ...]:
@@ -81,7 +90,7 @@ def _system_directories() -> tuple[tuple[str, str], ...]:
     )
 
 
-def _quoted(word: str) -> str:
+def quoted(word: str) -> str:
     """A word of ExecStart, systemd.service(5) "COMMAND LINES": % and $ are expanded, blanks separate."""
     word = word.replace("%", "%%").replace("$", "$$")
     if word and not any(character in word for character in " \t\"'\\;"):

@@ -1,0 +1,52 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A program that is called like SPDK's iscsi_tgt and forgets like it, with the collection's engine inside.
+
+It takes the options of SPDK's command line and no others, does not start without the file of -c or with one that is
+no configuration, and saves nothing by itself. It proves nothing about SPDK but how it is called.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+ARCHIVE: Final = ROOT / "build" / "openlun-iscsi.pyz"
+
+_PROGRAM: Final = """\
+#!{python}
+import argparse, json, sys
+
+parser = argparse.ArgumentParser(prog="iscsi_tgt", allow_abbrev=False)
+parser.add_argument("-r", "--rpc-socket", default="/var/tmp/spdk.sock")
+parser.add_argument("-c", "--config", "--json")
+parser.add_argument("-m", "--cpumask", default="0x1")
+parser.add_argument("-s", "--mem-size", type=int)
+parser.add_argument("-u", "--no-pci", action="store_true")
+parser.add_argument("--no-huge", action="store_true")
+parser.add_argument("--json-ignore-init-errors", action="store_true")
+given = parser.parse_args()
+words = ["serve", "-r", given.rpc_socket, "-m", given.cpumask]
+if given.config:
+    with open(given.config) as file:
+        json.load(file)
+    words += ["-c", given.config]
+if given.json_ignore_init_errors:
+    words.append("--json-ignore-init-errors")
+sys.path.insert(0, "{archive}")
+from openlun_iscsi_engine.main import main
+
+sys.exit(main(words))
+"""
+
+
+def install(prefix: Path) -> Path:
+    """Put the program where a build of SPDK has it; gives its path."""
+    program = prefix / "build" / "bin" / "iscsi_tgt"
+    program.parent.mkdir(parents=True)
+    program.write_text(_PROGRAM.format(python=sys.executable, archive=ARCHIVE))
+    program.chmod(0o755)
+    return program
