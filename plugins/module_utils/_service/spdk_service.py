@@ -65,7 +65,7 @@ class SpdkService(Service):
         after["command"] = self._spdk.command()
         before = {**before, "target_options": self._start_options.shown(pid is not None)}
         after["target_options"] = self._start_options.wanted
-        _, steps = self._run(request, NO_PROGRAM, pid)
+        steps = self._run(request, NO_PROGRAM, pid)[1]
         actions += self._take(steps)
         now = pid if not steps else self._manager.running() if self._apply else None
         return Outcome(actions, before, after, None, now, restarted=bool(steps) and pid is not None, reason=reason)
