@@ -15,7 +15,7 @@ PYTEST := build/venv/bin/python -m pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help engine quickstart quickstart-down test lint sanity unit integration test-spdk bench dist release clean venv packages
+.PHONY: help engine quickstart quickstart-down test lint sanity unit integration test-spdk test-vm bench dist release clean venv packages
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ integration: venv $(COLLECTION) engine ## The engine with real clients
 test-spdk: ## The modules with SPDK's engine: SPDK=/path/to/iscsi_tgt make test-spdk
 	@scripts/test_spdk.sh $(ARGS)
 
+test-vm: venv $(COLLECTION) engine ## The role on virtual machines, with real NVMe disks (SMOKE=1: one machine, the main line)
+	@scripts/test_vm.sh
+
 bench: venv $(COLLECTION) engine ## Compare the engine with tgtd (QUICK=1: a short run, CONTROL=1: configuring it)
 	@$(if $(CONTROL),,scripts/apt.sh $(CLIENTS) tgt)
 	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m benchmark.$(if $(CONTROL),control,bench) \
@@ -64,6 +67,7 @@ release: venv $(COLLECTION) ## Turn the changelog's fragments into a release of 
 
 clean: ## Remove build/ and the caches
 	@scripts/quickstart-down.sh
+	@[ ! -d build/vm ] || scripts/vm.sh down
 	rm -rf build .ansible
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

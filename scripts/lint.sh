@@ -25,7 +25,7 @@ check() {
 
 check "ruff check" ruff check --quiet .
 check "ruff format" ruff format --quiet --diff .
-check "mypy" mypy --no-error-summary "$collection/plugins" tests
+check "mypy" mypy --no-error-summary "$collection/plugins" tests molecule
 check "shellcheck" shellcheck .ci/run scripts/*.sh
 check "reuse" reuse lint --quiet
 check "changelog" antsibull-changelog lint
