@@ -197,7 +197,7 @@ class Engine:
     def configuration_of(self, subsystem: str) -> list[Entry] | None:
         """The calls that make the live state again, in SPDK's order; None for a subsystem without configuration."""
         if subsystem == "bdev":
-            devices = (Entry(*bdev.config()) for bdev in self.bdevs)
+            devices = (Entry(*call) for bdev in self.bdevs for call in (bdev.config(), *bdev.further_config()))
             return [Entry("bdev_set_options", dict(self.bdev_options)), *devices, Entry("bdev_wait_for_examine")]
         if subsystem == "iscsi":
             target = self.target

@@ -9,10 +9,14 @@ import asyncio
 import uuid as uuid_module
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterator
-from typing import Any, Callable, ClassVar, Protocol, Union
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Protocol, Union
 
 from ..errors import Exists, Invalid, NoDevice
 from ..facts import MAX_BDEV_NAME_BYTES
+from .qos import RateLimits
+
+if TYPE_CHECKING:
+    from .tap import Tap
 
 Buffer = Union[bytes, bytearray, memoryview]
 Submit = Callable[..., asyncio.Future[Any]]
@@ -61,6 +65,8 @@ class Bdev(ABC):
         self.num_blocks = num_blocks
         self.uuid = _normal_uuid(name, uuid)
         self.stats = Statistics()
+        self.tap: Tap | None = None
+        """What somebody who limits or measures the device put in front of it."""
         self._borrowers: set[Borrower] = set()
 
     @property
@@ -107,6 +113,11 @@ class Bdev(ABC):
         """SPDK's names of what the device does natively."""
         return {"read", "flush", "reset"} if self.readonly else {"read", "write", "flush", "reset", "write_zeroes"}
 
+    def further_config(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The calls that complete what ``config`` makes."""
+        if self.tap is not None and any(self.tap.limits):
+            yield "bdev_set_qos_limit", {"name": self.name, **self.tap.limits._asdict()}
+
     def driver_specific(self) -> dict[str, Any]:
         return {}
 
@@ -126,16 +137,15 @@ class Bdev(ABC):
             "preferred_unmap_granularity": 0,
             "uuid": self.uuid,
             "numa_id": -1,
-            "assigned_rate_limits": dict.fromkeys(_RATE_LIMITS, 0),
+            "assigned_rate_limits": (self.tap.limits if self.tap is not None else RateLimits())._asdict(),
             "claimed": claimed,
             "zoned": False,
-            "supported_io_types": {name: name in supported for name in _IO_TYPES},
+            "supported_io_types": {name: name in supported for name in IO_TYPES},
             "driver_specific": self.driver_specific(),
         }
 
 
-_RATE_LIMITS = ("rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec")
-_IO_TYPES = (
+IO_TYPES = (
     *("read", "write", "unmap", "flush", "reset", "nvme_admin", "nvme_io", "nvme_io_md", "write_zeroes", "zcopy"),
     *("get_zone_info", "zone_management", "zone_append", "compare", "compare_and_write", "abort", "seek_hole"),
     *("seek_data", "copy", "nvme_iov_md", "nvme_nssr", "write_uncorrectable"),

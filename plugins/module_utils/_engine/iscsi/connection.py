@@ -261,6 +261,7 @@ class Connection:
         self._handlers = full_feature.DISCOVERY_HANDLERS if session.node is None else full_feature.HANDLERS
         session.connection = self
         self.target.sessions.add(session)
+        self.target.logged_in(self)
         _log.info("%s logged in to %s", self, session.node.name if session.node else "discovery")
 
     # -- the command window ------------------------------------------------------------------------------------------

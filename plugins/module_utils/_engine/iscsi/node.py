@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Callable, NamedTuple
 
+from ..bdev.histogram import Histogram
 from ..errors import Exists, Invalid, NotFound
 from ..scsi.device import Device
 from .access import InitiatorGroup
@@ -61,6 +62,8 @@ class TargetNode:
         self.header_digest = False
         self.data_digest = False
         self.device = Device(name)
+        self.histogram: Histogram | None = None
+        """Of the time from a command's arrival to its answer, while somebody wants it."""
         self.leaving = False
         """Being deleted: nobody may log in any more."""
         self.add_maps(maps)
@@ -147,6 +150,8 @@ class TargetNode:
 
     def further_config(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The calls that complete what ``config`` makes."""
+        if self.histogram is not None:
+            yield "iscsi_enable_histogram", {"name": self.name, "enable": True}
         for tag, redirect in self.redirects.items():
             yield "iscsi_target_node_set_redirect", {"name": self.name, "pg_tag": tag, **redirect.to_rpc()}
 

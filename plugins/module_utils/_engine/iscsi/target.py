@@ -11,11 +11,13 @@ import socket
 from typing import Any, Final
 
 from ..bdev.base import Bdev, BdevRegistry
+from ..bdev.histogram import Histogram
 from ..errors import Busy, EngineError, Exists, Invalid, NotFound
 from ..facts import MAX_ALIAS_BYTES
 from .access import InitiatorGroup
 from .auth import Auth, AuthGroup
 from .connection import Connection, SharedBuffer
+from .measuring import measure
 from .names import comparable, full_name
 from .node import Map, Redirect, TargetNode
 from .options import Options
@@ -249,6 +251,20 @@ class IscsiTarget:
         farewell = asyncio.get_running_loop().create_task(self._see_off(sessions, _LOGOUT_SECONDS))
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)
+
+    def set_histogram(self, name: str, histogram: Histogram | None) -> None:
+        """Measure the latency of the node's commands from now on, or no longer."""
+        node = self.node(name)
+        node.histogram = histogram
+        for connection in self._connections:
+            if connection.session is not None and connection.session.node is node:
+                measure(connection, histogram)
+
+    def logged_in(self, connection: Connection) -> None:
+        """The connection is in full feature phase."""
+        node = connection.open_session.node
+        if node is not None and node.histogram is not None:
+            measure(connection, node.histogram)
 
     def hot_remove(self, bdev: Bdev) -> None:
         """The bdev is about to go: its LUNs go too, and the initiators learn of it by a unit attention."""

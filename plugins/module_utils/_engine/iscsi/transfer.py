@@ -32,6 +32,8 @@ class IscsiTask(Task):
     """Data-Out bytes the command itself asks for."""
     buffer: bytearray | None = None
     """Where the data was received, to be used again."""
+    begun: int = 0
+    """When it was run, nanoseconds of the monotonic clock; only while somebody measures."""
     finished: bool = False
     aborted: bool = False
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ...bdev.aio import AioBdev
 from ...bdev.base import Bdev, Statistics
+from ...bdev.histogram import TICK_RATE
 from ...bdev.malloc import MallocBdev
 from ...errors import NoDevice, Unsupported
 from ...facts import MAX_BDEV_NAME_BYTES
 from ..method import DECODE_FAILED, Errors, Method, Order, State, Subject
 from ..notifications import REGISTER, RESIZE, UNREGISTER
 from ..schema import UINT32_MAX, UINT64_MAX, array, boolean, choice, integer, optional, required, string
-from .framework import TICK_RATE
 
 if TYPE_CHECKING:
     from ...service import Engine

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import __version__
+from ...bdev.histogram import TICK_RATE
 from ...process import cpumask
 from ..method import INVALID_ARGUMENTS, INVALID_PARAMS, Method, Order, RpcError, State
 from ..schema import boolean, choice, optional, required, string
 
 if TYPE_CHECKING:
     from ...service import Engine
-
-TICK_RATE: Final = 1_000_000_000
-"""Ticks are nanoseconds here."""
 
 _THREADS: Final = ("app_thread", "iscsi_poll_group_0")
 """SPDK's names; here both are the event loop, and its time counts for the second."""
