@@ -48,6 +48,8 @@ def send_targets(connection: Connection, value: str) -> Pairs:
         nodes = [node] if node is not None and session.node in (None, node) else []
     answers: Pairs = []
     for node in nodes:
+        if not node.enabled:
+            continue
         addresses = list(_addresses(connection, node))
         if addresses:
             answers.append(("TargetName", node.name))

@@ -55,6 +55,7 @@ _MISSING: Final = 0x0207
 _SESSION_TYPE: Final = 0x0209
 _NO_SUCH_SESSION: Final = 0x020A
 _INVALID_REQUEST: Final = 0x020B
+_SERVICE_UNAVAILABLE: Final = 0x0301
 _OUT_OF_RESOURCES: Final = 0x0302
 
 
@@ -228,7 +229,7 @@ class Login:
         if node is None:
             raise Refusal(_NOT_FOUND, f"there is no target node {name}")
         redirect = node.redirects.get(self._tag)
-        if redirect is not None and not node.leaving:
+        if redirect is not None and node.enabled and not node.leaving:
             raise Redirection(node, redirect)
         if not node.admits(self._tag, self._initiator, self._address):
             raise Refusal(
@@ -237,6 +238,8 @@ class Login:
             )
         if node.leaving:
             raise Refusal(_REMOVED, f"target node {node.name} is being removed")
+        if not node.enabled:
+            raise Refusal(_SERVICE_UNAVAILABLE, f"target node {node.name} is disabled")
         return node
 
     def _check_auth(self, auth: Auth, what: str) -> None:

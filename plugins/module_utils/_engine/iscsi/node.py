@@ -64,6 +64,8 @@ class TargetNode:
         self.device = Device(name)
         self.histogram: Histogram | None = None
         """Of the time from a command's arrival to its answer, while somebody wants it."""
+        self.enabled = True
+        """Otherwise nobody may log in, and nobody finds it by discovery."""
         self.leaving = False
         """Being deleted: nobody may log in any more."""
         self.add_maps(maps)
@@ -125,9 +127,10 @@ class TargetNode:
         return False
 
     def to_rpc(self) -> dict[str, Any]:
-        """As iscsi_get_target_nodes gives it; redirects are shown too, which SPDK does not."""
+        """As iscsi_get_target_nodes gives it, and redirects and whether it is disabled, which SPDK does not tell."""
         redirects = [{"pg_tag": tag, **redirect.to_rpc()} for tag, redirect in self.redirects.items()]
-        return {**self._made_of(), **({"redirects": redirects} if redirects else {})}
+        further = {"redirects": redirects} if redirects else {}
+        return {**self._made_of(), **further, **({} if self.enabled else {"disabled": True})}
 
     def _made_of(self) -> dict[str, Any]:
         """SPDK leaves an empty alias out."""
@@ -150,6 +153,8 @@ class TargetNode:
 
     def further_config(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The calls that complete what ``config`` makes."""
+        if not self.enabled:
+            yield "iscsi_target_node_disable", {"name": self.name}
         if self.histogram is not None:
             yield "iscsi_enable_histogram", {"name": self.name, "enable": True}
         for tag, redirect in self.redirects.items():

@@ -71,15 +71,19 @@ class IscsiTarget:
             if portal.key in taken:
                 raise Exists(f"portal group {tag}: portal {portal} belongs to portal group {taken[portal.key]}")
             taken[portal.key] = tag
+        self.open_portals(group)
+        self.portal_groups[tag] = group
+        return group
+
+    def open_portals(self, group: PortalGroup) -> None:
+        """Bind the portals and, when it is time, listen; all of them or none. Raises EngineError."""
         group.bind()
-        if self.serving and not wait:
+        if self.serving and not group.waiting:
             try:
                 group.listen(asyncio.get_running_loop(), self._accept)
             except EngineError:
                 group.close(asyncio.get_running_loop())
                 raise
-        self.portal_groups[tag] = group
-        return group
 
     def start_portal_group(self, tag: int) -> None:
         group = self.portal_group(tag)
@@ -195,8 +199,7 @@ class IscsiTarget:
             raise Exists(f"target node {name} exists already")
         if len(alias.encode()) > MAX_ALIAS_BYTES:
             raise Invalid(f"target node {name}: the alias is longer than {MAX_ALIAS_BYTES} bytes")
-        if header_digest or data_digest:
-            raise Invalid(f"target node {name}: CRC32C digests are not possible with this engine yet")
+        self.check_digests(name, header_digest, data_digest)
         if not any(lun_id == 0 for lun_id, _bdev in luns):
             raise Invalid(f"target node {name}: LUN 0 is missing")
         most = self.options.max_queue_depth
@@ -206,6 +209,11 @@ class IscsiTarget:
         self.nodes[name] = node
         self._nodes_by_comparable[comparable(name)] = node
         return node
+
+    def check_digests(self, name: str, header_digest: bool, data_digest: bool) -> None:
+        """Raises Invalid for what a target node cannot require."""
+        if header_digest or data_digest:
+            raise Invalid(f"target node {name}: CRC32C digests are not possible with this engine yet")
 
     async def delete_node(self, name: str) -> None:
         """Ask its initiators to log out, drop those that stay, and remove the node. Raises NotFound or Busy."""
@@ -272,7 +280,11 @@ class IscsiTarget:
             for lun in list(node.device.luns.values()):
                 if lun.bdev is bdev:
                     _log.warning("target node %s loses LUN %d: bdev %s is deleted", node.name, lun.id, bdev.name)
-                    node.device.remove(lun.id)
+                    self.drop_lun(node, lun.id)
+
+    def drop_lun(self, node: TargetNode, lun_id: int) -> None:
+        """Initiators learn of it by a unit attention."""
+        node.device.remove(lun_id)
 
     def capacity_changed(self, bdev: Bdev) -> None:
         for node in self.nodes.values():

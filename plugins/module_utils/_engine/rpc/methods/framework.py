@@ -29,8 +29,15 @@ EXTENSIONS: Final = (
     "bdev_aio_delete.remove_file",
     "bdev_aio_resize",
     "iscsi_get_portal_groups.chap_group",
+    "iscsi_get_target_nodes.disabled",
     "iscsi_get_target_nodes.redirects",
+    "iscsi_portal_group_add_portals",
+    "iscsi_portal_group_remove_portals",
     "iscsi_portal_group_set_auth.inherit",
+    "iscsi_target_node_disable",
+    "iscsi_target_node_enable",
+    "iscsi_target_node_remove_lun",
+    "iscsi_target_node_set_options",
 )
 """Where the engine goes beyond SPDK's methods."""
 

@@ -165,17 +165,19 @@ def get_stats(engine: Engine) -> dict[str, int]:
 
 TARGET_NODE: Final = "target node"
 
-_TAG: Final = required(integer(0, MAX_TAG))
-_NODE: Final = required(string(MAX_NAME_BYTES, least=1))
-_ANY_INT32: Final = integer(-INT32_MAX - 1, INT32_MAX)
-_MAPS: Final = required(array(pair({"ig_tag": _TAG, "pg_tag": _TAG}, ("pg_tag", "ig_tag")), MAX_MAPS_PER_NODE))
+TAG: Final = required(integer(0, MAX_TAG))
+NODE: Final = required(string(MAX_NAME_BYTES, least=1))
+QUEUE_DEPTH: Final = integer(-INT32_MAX - 1, INT32_MAX)
+"""Any number: what a queue depth cannot be becomes the largest one."""
+_MAPS: Final = required(array(pair({"ig_tag": TAG, "pg_tag": TAG}, ("pg_tag", "ig_tag")), MAX_MAPS_PER_NODE))
 _LUN: Final = pair(
     {"lun_id": optional(integer(0, MAX_LUN_ID), 0), "bdev_name": required(string())}, ("lun_id", "bdev_name")
 )
 _PORTAL: Final = pair({"host": required(string(256)), "port": required(string(16))}, ("host", "port"))
+PORTALS: Final = required(array(_PORTAL, MAX_PORTALS_PER_GROUP))
 _INITIATORS: Final = array(string(MAX_NAME_BYTES + 1, least=1), MAX_INITIATORS_PER_GROUP)
 _NETMASKS: Final = array(string(256, least=1), MAX_NETMASKS_PER_GROUP)
-_SOME_INITIATORS: Final = {"tag": _TAG, "initiators": optional(_INITIATORS, ()), "netmasks": optional(_NETMASKS, ())}
+_SOME_INITIATORS: Final = {"tag": TAG, "initiators": optional(_INITIATORS, ()), "netmasks": optional(_NETMASKS, ())}
 _OPTIONS: Final = {
     "auth_file": optional(string()),
     "node_base": optional(string(MAX_NAME_BYTES, least=1)),
@@ -195,19 +197,19 @@ METHODS: Final = (
         "iscsi_create_portal_group",
         create_portal_group,
         {
-            "tag": _TAG,
-            "portals": required(array(_PORTAL, MAX_PORTALS_PER_GROUP)),
+            "tag": TAG,
+            "portals": PORTALS,
             "private": optional(boolean, False),
             "wait": optional(boolean, False),
         },
         mutates=True,
         subject=Subject("portal group", "tag"),
     ),
-    Method("iscsi_start_portal_group", start_portal_group, {"tag": _TAG}, mutates=True),
+    Method("iscsi_start_portal_group", start_portal_group, {"tag": TAG}, mutates=True),
     Method(
         "iscsi_delete_portal_group",
         delete_portal_group,
-        {"tag": _TAG},
+        {"tag": TAG},
         mutates=True,
         subject=Subject("portal group", "tag", removes=True),
     ),
@@ -216,7 +218,7 @@ METHODS: Final = (
         "iscsi_create_initiator_group",
         create_initiator_group,
         {
-            "tag": _TAG,
+            "tag": TAG,
             "initiators": required(array(string(MAX_NAME_BYTES + 1, least=1), MAX_INITIATORS_PER_GROUP, least=1)),
             "netmasks": required(array(string(256, least=1), MAX_NETMASKS_PER_GROUP, least=1)),
         },
@@ -228,7 +230,7 @@ METHODS: Final = (
     Method(
         "iscsi_delete_initiator_group",
         delete_initiator_group,
-        {"tag": _TAG},
+        {"tag": TAG},
         mutates=True,
         subject=Subject("initiator group", "tag", removes=True),
     ),
@@ -237,12 +239,12 @@ METHODS: Final = (
         "iscsi_create_target_node",
         create_target_node,
         {
-            "name": _NODE,
+            "name": NODE,
             # SPDK wants it, but does not save an empty one: its own files would not load.
             "alias_name": optional(string(MAX_ALIAS_BYTES), ""),
             "pg_ig_maps": _MAPS,
             "luns": required(array(_LUN, MAX_LUNS)),
-            "queue_depth": required(_ANY_INT32),
+            "queue_depth": required(QUEUE_DEPTH),
             **CHAP,
             "header_digest": optional(boolean, False),
             "data_digest": optional(boolean, False),
@@ -253,7 +255,7 @@ METHODS: Final = (
     Method(
         "iscsi_delete_target_node",
         delete_target_node,
-        {"name": _NODE},
+        {"name": NODE},
         mutates=True,
         errors=Errors.AS_ERRNO,
         order=Order.CONCURRENT,
@@ -263,17 +265,17 @@ METHODS: Final = (
     Method(
         "iscsi_target_node_add_lun",
         add_lun,
-        {"name": _NODE, "bdev_name": required(string()), "lun_id": optional(integer(-1, MAX_LUN_ID), -1)},
+        {"name": NODE, "bdev_name": required(string()), "lun_id": optional(integer(-1, MAX_LUN_ID), -1)},
         mutates=True,
     ),
-    Method("iscsi_target_node_add_pg_ig_maps", add_maps, {"name": _NODE, "pg_ig_maps": _MAPS}, mutates=True),
-    Method("iscsi_target_node_remove_pg_ig_maps", remove_maps, {"name": _NODE, "pg_ig_maps": _MAPS}, mutates=True),
+    Method("iscsi_target_node_add_pg_ig_maps", add_maps, {"name": NODE, "pg_ig_maps": _MAPS}, mutates=True),
+    Method("iscsi_target_node_remove_pg_ig_maps", remove_maps, {"name": NODE, "pg_ig_maps": _MAPS}, mutates=True),
     Method(
         "iscsi_target_node_set_redirect",
         set_redirect,
         {
-            "name": _NODE,
-            "pg_tag": _TAG,
+            "name": NODE,
+            "pg_tag": TAG,
             "redirect_host": optional(string(256)),
             "redirect_port": optional(string(16)),
         },
@@ -283,7 +285,7 @@ METHODS: Final = (
     Method(
         "iscsi_target_node_request_logout",
         request_logout,
-        {"name": _NODE, "pg_tag": optional(integer(-1, MAX_TAG), -1)},
+        {"name": NODE, "pg_tag": optional(integer(-1, MAX_TAG), -1)},
     ),
     Method("iscsi_get_connections", get_connections),
     Method("iscsi_get_stats", get_stats),
