@@ -14,7 +14,7 @@ import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -151,6 +151,8 @@ class Store(Memory):
         self.complete = False
         """The live configuration is whole. Before that, saving it would lose what is not restored yet."""
         self.unrestored: list[Unrestored] = []
+        self._frozen: list[Section] | None = None
+        self._thawed: asyncio.Event | None = None
         self._host = host
         self._retry_seconds = retry_seconds
         self._layout: dict[str, list[Identity]] = {}
@@ -165,9 +167,21 @@ class Store(Memory):
         """Return when everything changed so far is on disk. Raises EngineError; saving is then retried."""
         if self.state is None:
             return
+        while self._thawed is not None:
+            await self._thawed.wait()
         self._changes += 1
         if self.complete:
             await self._save_up_to(self._changes)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Meanwhile the configuration of now is what is saved, whatever becomes of the live one."""
+        self._frozen, self._thawed = self.sections(), asyncio.Event()
+        try:
+            yield
+        finally:
+            self._thawed.set()
+            self._frozen = self._thawed = None
 
     async def _save_up_to(self, wanted: int) -> None:
         while self._saved_changes < wanted:
@@ -180,7 +194,7 @@ class Store(Memory):
         try:
             await asyncio.sleep(0)  # let everybody who is ready make their changes first
             changes = self._changes
-            sections = self.sections()
+            sections = self._frozen or self.sections()
             await asyncio.get_running_loop().run_in_executor(self._writer, self._write, sections)
             self._saved_changes = changes
         except EngineError as error:
@@ -279,6 +293,8 @@ class Store(Memory):
     async def retry(self) -> bool:
         """Try what was not restored again; True if something succeeded."""
         any_success = False
+        if self._frozen is not None:
+            return False
         for left in list(self.unrestored):
             if left not in self.unrestored:
                 continue

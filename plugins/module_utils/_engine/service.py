@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Callable, Final, NamedTuple
 
 from . import __version__
-from .bdev.base import BdevRegistry
+from .bdev.base import Bdev, BdevRegistry
 from .config import BadConfig, Entry, Section, parse
 from .errors import EngineError, Invalid
 from .iscsi.names import comparable, full_name
@@ -33,7 +33,7 @@ from .rpc.dispatch import Dispatcher
 from .rpc.method import WRONG_STATE, RpcError, State
 from .rpc.methods import all_methods
 from .rpc.methods.iscsi import TARGET_NODE
-from .rpc.notifications import Notifications
+from .rpc.notifications import UNREGISTER, Notifications
 from .rpc.server import RpcServer
 
 _LOG = logging.getLogger(__name__)
@@ -226,6 +226,12 @@ class Engine:
             with contextlib.suppress(Invalid):
                 key = comparable(full_name(key, self.target.options.node_base))
         return kind, key
+
+    def remove_bdev(self, bdev: Bdev) -> None:
+        """Its LUNs go first; who listens to notifications learns of it."""
+        self.target.hot_remove(bdev)
+        self.bdevs.delete(bdev.name)
+        self.notifications.send(UNREGISTER, bdev.name)
 
     async def attempt(self, entry: Entry) -> None:
         await self.dispatcher.call(entry.method, entry.params)

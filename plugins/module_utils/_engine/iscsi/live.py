@@ -22,7 +22,7 @@ def add_portals(target: IscsiTarget, tag: int, addresses: list[tuple[str, str]])
     group = target.portal_group(tag)
     if len(group.portals) + len(addresses) > MAX_PORTALS_PER_GROUP:
         raise Invalid(f"portal group {tag}: it would have more than {MAX_PORTALS_PER_GROUP} portals")
-    more = PortalGroup(tag, [Portal(host, port, tag) for host, port in addresses], group.private, group.waiting)
+    more = PortalGroup.of(group, [Portal(host, port, tag) for host, port in addresses], group.waiting)
     taken = {portal.key: other.tag for other in target.portal_groups.values() for portal in other.portals}
     for portal in more.portals:
         if portal.key in taken:

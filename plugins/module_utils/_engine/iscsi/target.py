@@ -215,6 +215,10 @@ class IscsiTarget:
         if header_digest or data_digest:
             raise Invalid(f"target node {name}: CRC32C digests are not possible with this engine yet")
 
+    def index_nodes(self) -> None:
+        """To be called when ``nodes`` was changed as a whole."""
+        self._nodes_by_comparable = {comparable(name): node for name, node in self.nodes.items()}
+
     async def delete_node(self, name: str) -> None:
         """Ask its initiators to log out, drop those that stay, and remove the node. Raises NotFound or Busy."""
         node = self.node(name)

@@ -17,7 +17,7 @@ from ...bdev.malloc import MallocBdev
 from ...errors import NoDevice, Unsupported
 from ...facts import MAX_BDEV_NAME_BYTES
 from ..method import DECODE_FAILED, Errors, Method, Order, State, Subject
-from ..notifications import REGISTER, RESIZE, UNREGISTER
+from ..notifications import REGISTER, RESIZE
 from ..schema import UINT32_MAX, UINT64_MAX, array, boolean, choice, integer, optional, required, string
 
 if TYPE_CHECKING:
@@ -166,9 +166,7 @@ def _register(engine: Engine, bdev: Bdev) -> str:
 
 
 def _unregister(engine: Engine, bdev: Bdev) -> None:
-    engine.target.hot_remove(bdev)
-    engine.bdevs.delete(bdev.name)
-    engine.notifications.send(UNREGISTER, bdev.name)
+    engine.remove_bdev(bdev)
 
 
 def _resized(engine: Engine, bdev: Bdev, blocks_before: int) -> None:

@@ -28,6 +28,7 @@ EXTENSIONS: Final = (
     "bdev_aio_create.sparse",
     "bdev_aio_delete.remove_file",
     "bdev_aio_resize",
+    "engine_apply",
     "iscsi_get_portal_groups.chap_group",
     "iscsi_get_target_nodes.disabled",
     "iscsi_get_target_nodes.redirects",
