@@ -247,17 +247,18 @@ class Connection:
         if reply.failed:
             self.finish_and_close()
         elif reply.session is not None:
-            self._enter_full_feature_phase(self._login, reply.session, pdu.LOGIN_PDU.unpack_from(view, at)[6])
+            cid = pdu.LOGIN_PDU.unpack_from(view, at)[6]
+            self._enter_full_feature_phase(self._login, reply.session, cid, reply.parameters or Parameters())
 
-    def _enter_full_feature_phase(self, login: Login, session: Session, cid: int) -> None:
+    def _enter_full_feature_phase(self, login: Login, session: Session, cid: int, agreed: Parameters) -> None:
         self._login_timer.cancel()
         self._login = None
         self.cid = cid
         self.session = session
         self.stat_sn = login.stat_sn
-        self.parameters = session.parameters
-        self.peer_receive_limit = session.parameters.peer_receive_limit
-        self.takes_immediate_data = session.parameters.flag("ImmediateData")
+        self.parameters = agreed
+        self.peer_receive_limit = agreed.peer_receive_limit
+        self.takes_immediate_data = agreed.flag("ImmediateData")
         self._handlers = full_feature.DISCOVERY_HANDLERS if session.node is None else full_feature.HANDLERS
         session.connection = self
         self.target.sessions.add(session)

@@ -9,15 +9,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .addresses import bracketed
-from .keys import NOT_UNDERSTOOD, REJECT, Parameters, answer, build_text, our_values, parse_text
+from .keys import REJECT, Negotiation, our_values
 from .node import TargetNode
+from .text import Pairs, build_text, parse_text
 
 if TYPE_CHECKING:
     from .connection import Connection
-
-Pairs = list[tuple[str, str]]
-
-_AFTER_LOGIN = frozenset({"MaxRecvDataSegmentLength", "InitiatorAlias"})
 
 
 def answer_text(connection: Connection, data: memoryview) -> bytes:
@@ -26,10 +23,8 @@ def answer_text(connection: Connection, data: memoryview) -> bytes:
     for name, value in parse_text(data):
         if name == "SendTargets":
             answers += send_targets(connection, value)
-        elif name in _AFTER_LOGIN:
-            answers += _redeclare(connection, name, value)
         else:
-            answers.append((name, NOT_UNDERSTOOD))
+            answers += _redeclare(connection, name, value)
     return build_text(answers)
 
 
@@ -67,7 +62,8 @@ def _addresses(connection: Connection, node: TargetNode) -> Iterator[str]:
 
 
 def _redeclare(connection: Connection, name: str, value: str) -> Pairs:
-    agreed: Parameters = connection.parameters
-    answered = answer(name, value, our_values(connection.target.options), agreed, connection.open_session.node is None)
+    agreed, node = connection.parameters, connection.open_session.node
+    ours = our_values(connection.target.options, node)
+    answered = Negotiation(ours, agreed, discovery=node is None, login=False).answer(name, value)
     connection.peer_receive_limit = agreed.peer_receive_limit
-    return [answered] if answered is not None else []
+    return [(name, answered)] if answered is not None else []

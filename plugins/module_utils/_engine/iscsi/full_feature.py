@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from ..scsi.dispatch import TAKES_DATA
 from . import discovery, pdu, tasks, transfer
-from .keys import TextError
 from .session import SERIAL_MASK
+from .text import TextError
 
 if TYPE_CHECKING:
     from .connection import Connection, Handler

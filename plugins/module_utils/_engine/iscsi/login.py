@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ..errors import Busy
 from . import pdu
 from .auth import Auth
-from .keys import RECEIVE_LIMIT, Parameters, TextError, answer, build_text, our_values, parse_text
+from .keys import RECEIVE_LIMIT, Negotiation, Parameters, our_values
 from .names import comparable, is_name
 from .node import Redirect, TargetNode
 from .session import Session
+from .text import TextError, build_text, parse_text
 
 if TYPE_CHECKING:
     from .target import IscsiTarget
@@ -81,10 +82,12 @@ class Request(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What to send, and the session when the login is complete."""
+    """What to send; when the login is complete also the session, new or one that the connection joins."""
 
     response: list[bytes]
     session: Session | None = None
+    parameters: Parameters | None = None
+    """What this connection agreed on. Those of a new session are the same object."""
     failed: bool = False
 
 
@@ -128,7 +131,7 @@ class Login:
             _log.warning("login of %s from %s refused: %s", who, self._address, refusal)
             return Reply(self._response(request, 0, refusal.status, 0, b""), failed=True)
         tsih = session.tsih if session is not None else request.tsih
-        return Reply(self._response(request, flags, 0, tsih, build_text(pairs)), session)
+        return Reply(self._response(request, flags, 0, tsih, build_text(pairs)), session, self._agreed)
 
     def invalid(self, opcode: int) -> Reply:
         """A PDU that is no Login Request came before the login was complete."""
@@ -254,7 +257,8 @@ class Login:
         raise Refusal(_TOO_MANY_CONNECTIONS, "a session has one connection (MaxConnections=1)")
 
     def _negotiate(self, pairs: list[tuple[str, str]], stage: int) -> list[tuple[str, str]]:
-        ours = our_values(self._target.options)
+        ours = our_values(self._target.options, self._node)
+        negotiation = Negotiation(ours, self._agreed, discovery=self._discovery)
         answers: list[tuple[str, str]] = []
         for name, offered in pairs:
             if name == "AuthMethod":
@@ -262,9 +266,9 @@ class Login:
                     raise Refusal(_AUTHENTICATION_FAILED, f"it offers AuthMethod={offered}; only None is possible")
                 answers.append((name, "None"))
                 continue
-            answered = answer(name, offered, ours, self._agreed, self._discovery)
+            answered = negotiation.answer(name, offered)
             if answered is not None:
-                answers.append(answered)
+                answers.append((name, answered))
         answers = self._bounded_first_burst(answers)
         if stage == OPERATIONAL and not self._declared:
             self._declared = True

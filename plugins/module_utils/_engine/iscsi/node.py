@@ -59,7 +59,9 @@ class TargetNode:
         self.queue_depth = queue_depth
         self.auth = auth
         self.header_digest = False
+        """Nobody logs in without CRC32C after every header."""
         self.data_digest = False
+        """Nobody logs in without CRC32C after every data segment."""
         self.device = Device(name)
         self.leaving = False
         """Being deleted: nobody may log in any more."""

@@ -193,12 +193,12 @@ class IscsiTarget:
             raise Exists(f"target node {name} exists already")
         if len(alias.encode()) > MAX_ALIAS_BYTES:
             raise Invalid(f"target node {name}: the alias is longer than {MAX_ALIAS_BYTES} bytes")
-        if header_digest or data_digest:
-            raise Invalid(f"target node {name}: CRC32C digests are not possible with this engine yet")
         if not any(lun_id == 0 for lun_id, _bdev in luns):
             raise Invalid(f"target node {name}: LUN 0 is missing")
         most = self.options.max_queue_depth
         node = TargetNode(name, alias, self._maps(name, maps), queue_depth if 1 <= queue_depth <= most else most, auth)
+        node.header_digest = header_digest
+        node.data_digest = data_digest
         for lun_id, bdev_name in luns:
             node.device.add(lun_id, self._bdev_for_lun(name, lun_id, bdev_name))
         self.nodes[name] = node
