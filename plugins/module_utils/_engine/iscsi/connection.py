@@ -25,6 +25,7 @@ from .keys import RECEIVE_LIMIT, Parameters
 from .login import Login
 from .portal import Portal
 from .session import SERIAL_MASK, Session
+from .text_exchange import TextExchange
 
 if TYPE_CHECKING:
     from .target import IscsiTarget
@@ -100,8 +101,7 @@ class Connection:
         self.peer_receive_limit = self.parameters.peer_receive_limit
         self.takes_immediate_data = False
         self.logging_out = False
-        self.text_left = b""
-        """What is still to send of a text answer that exceeds one PDU."""
+        self.text = TextExchange()
 
         self.incoming: dict[int, transfer.Incoming] = {}
         """WRITEs waiting for data, by initiator task tag."""

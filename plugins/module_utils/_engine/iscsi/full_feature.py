@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ..scsi.dispatch import TAKES_DATA
@@ -68,26 +69,24 @@ def _text(connection: Connection, view: memoryview, at: int, data: memoryview) -
     flags, lun_field, itt, ttt, cmd_sn, _exp_stat_sn = pdu.TEXT_PDU.unpack_from(view, at)
     if not _sequenced(connection, view, at, data, cmd_sn):
         return
-    if flags & pdu.CONTINUE:
-        connection.reject(pdu.REJECT_NOT_SUPPORTED, "a text request of more than one PDU", view, at)
+    exchange = connection.text
+    answer = partial(discovery.answer_text, connection)
+    try:
+        part = exchange.take(flags, ttt, bytes(data), answer, connection.peer_receive_limit)
+    except TextError as error:
+        connection.reject(pdu.REJECT_PROTOCOL_ERROR, str(error), view, at)
         return
-    if ttt == pdu.RESERVED_TAG or not connection.text_left:
-        try:
-            connection.text_left = discovery.answer_text(connection, data)
-        except TextError as error:
-            connection.reject(pdu.REJECT_PROTOCOL_ERROR, str(error), view, at)
-            return
-    limit = connection.peer_receive_limit
-    chunk, connection.text_left = connection.text_left[:limit], connection.text_left[limit:]
-    more = bool(connection.text_left)
+    tag = pdu.RESERVED_TAG
+    if part.goes_on:
+        tag = connection.new_transfer_tag()
+        exchange.continue_with(tag)
     session = connection.open_session
     connection.send(
         pdu.TEXT_RESPONSE_PDU.pack(
-            *(pdu.TEXT_RESPONSE, pdu.CONTINUE if more else pdu.FINAL, len(chunk), lun_field, itt),
-            *(connection.new_transfer_tag() if more else pdu.RESERVED_TAG, connection.next_stat_sn()),
-            *(session.exp_cmd_sn, session.max_cmd_sn),
+            *(pdu.TEXT_RESPONSE, part.flags, len(part.data), lun_field, itt, tag),
+            *(connection.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn),
         ),
-        chunk,
+        part.data,
     )
 
 
