@@ -109,6 +109,7 @@ class Login:
         self._identified = False
         self._declared = False
         self._agreed = Parameters()
+        self._joins: Session | None = None
 
     @property
     def stat_sn(self) -> int:
@@ -222,7 +223,7 @@ class Login:
             self._node = self._find_node(pairs.get("TargetName", ""))
             self._check_auth(self._node.auth, f"target node {self._node.name}")
         if request.tsih:
-            self._refuse_second_connection(request)
+            self._find_session(request)
 
     def _find_node(self, name: str) -> TargetNode:
         if not name:
@@ -246,19 +247,21 @@ class Login:
         if auth.require_chap:
             raise Refusal(_AUTHENTICATION_FAILED, f"{what} requires CHAP, which this engine cannot do yet")
 
-    def _refuse_second_connection(self, request: Request) -> None:
+    def _find_session(self, request: Request) -> None:
         session = self._target.sessions.get(request.tsih)
         if (
             session is None
             or session.isid != request.isid
+            or session.node is not self._node
             or comparable(session.initiator) != comparable(self._initiator)
         ):
             raise Refusal(_NO_SUCH_SESSION, f"there is no session with TSIH {request.tsih} of this initiator")
-        raise Refusal(_TOO_MANY_CONNECTIONS, "a session has one connection (MaxConnections=1)")
+        self._joins = session
+        self._agreed = session.parameters.of_further_connection()
 
     def _negotiate(self, pairs: list[tuple[str, str]], stage: int) -> list[tuple[str, str]]:
         ours = our_values(self._target.options, self._node)
-        negotiation = Negotiation(ours, self._agreed, discovery=self._discovery)
+        negotiation = Negotiation(ours, self._agreed, discovery=self._discovery, leading=self._joins is None)
         answers: list[tuple[str, str]] = []
         for name, offered in pairs:
             if name == "AuthMethod":
@@ -288,6 +291,12 @@ class Login:
         if self._first is None:
             raise AssertionError("a login ends after its first request")
         first, target = self._first, self._target
+        if self._joins is not None:
+            try:
+                target.join(self._joins, first.cid)
+            except Busy as error:
+                raise Refusal(_TOO_MANY_CONNECTIONS, str(error)) from error
+            return self._joins
         try:
             tsih = target.sessions.new_tsih()
         except Busy as error:
