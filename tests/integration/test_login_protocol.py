@@ -20,7 +20,7 @@ def _engine_survives(target: Target) -> Iterator[None]:
     yield
     assert target.engine.alive()
     assert "Traceback" not in target.engine.words()
-    with target.login() as after:
+    with target.connect(isid=bytes.fromhex("8000000000bb")).login(target.name) as after:
         assert after.execute(bytes(6)).status == 0
 
 

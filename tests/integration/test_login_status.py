@@ -11,6 +11,7 @@ import threading
 import pytest
 from engine_process import Launch, Target
 from pdu import wire
+from pdu.checks import answers_pings
 from pdu.initiator import NAME, Initiator, LoginRefused
 
 REMOVED, TOO_MANY_CONNECTIONS, NOT_IN_THIS_SESSION, SESSION_TYPE = (2, 4), (2, 6), (2, 8), (2, 9)
@@ -18,8 +19,8 @@ NO_SUCH_SESSION, INVALID_REQUEST, SHUTTING_DOWN, OUT_OF_RESOURCES = (2, 10), (2,
 
 
 def status(initiator: Initiator, **keys: str) -> tuple[int, int]:
-    """How the target answers a login; its connection ends if it is refused."""
-    initiator.send(initiator.login_pdu({"InitiatorName": initiator.name, **keys}))
+    """How the target answers a login, to a session of that TSIH as connection 1; refused, the connection ends."""
+    initiator.send(initiator.login_pdu({"InitiatorName": initiator.name, **keys}, cid=1 if initiator.tsih else 0))
     response = initiator.receive()
     assert response.opcode == wire.LOGIN_RESPONSE
     assert response.status_class == 0 or (response.flags == 0 and initiator.is_closed())
@@ -40,7 +41,7 @@ def test_one_connection_more_than_agreed(target: Target) -> None:
     with target.login(MaxConnections="1") as first, target.connect() as second:
         second.tsih = first.tsih
         assert status(second, TargetName=target.name) == TOO_MANY_CONNECTIONS
-        assert first.execute(bytes(6)).status == 0
+        assert answers_pings(first)
 
 
 def test_a_session_is_joined_by_its_own_initiator_only(target: Target) -> None:
@@ -49,7 +50,7 @@ def test_a_session_is_joined_by_its_own_initiator_only(target: Target) -> None:
             with stranger:
                 stranger.tsih = first.tsih
                 assert status(stranger, TargetName=target.name) == NO_SUCH_SESSION
-        assert first.execute(bytes(6)).status == 0
+        assert answers_pings(first)
 
 
 def test_a_session_is_joined_for_its_own_target_only(target: Target) -> None:
@@ -114,10 +115,10 @@ def test_more_sessions_than_there_may_be(small: Target) -> None:
     with small.login() as first, another(small).login(small.name) as second:
         with another(small, 3) as third:
             assert status(third, TargetName=small.name) == OUT_OF_RESOURCES
-        assert first.execute(bytes(6)).status == 0
+        assert answers_pings(first)
         with another(small).login(small.name) as again:  # reinstatement takes no further session
             assert second.is_closed()
-            assert again.execute(bytes(6)).status == 0
+            assert answers_pings(again)
 
 
 def test_a_target_that_shuts_down(small: Target) -> None:

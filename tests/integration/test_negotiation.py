@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from engine_process import Target
 from pdu import wire
+from pdu.checks import answers_pings
 from pdu.initiator import Initiator
 from pdu.wire import RESERVED_TAG, Pdu, parse_text, text_data
 
@@ -20,8 +21,8 @@ INITIATOR_ERROR = (2, 0)
 def _engine_survives(target: Target) -> Iterator[None]:
     yield
     assert "Traceback" not in target.engine.words()
-    with target.login() as after:
-        assert after.execute(bytes(6)).status == 0
+    with target.connect(isid=bytes.fromhex("8000000000bb")).login(target.name) as after:
+        assert answers_pings(after)
 
 
 @pytest.fixture(scope="module", params=["header_digest", "data_digest"])
@@ -153,7 +154,7 @@ def test_who_it_is_does_not_change(target: Target, name: str) -> None:
 def test_keys_of_another_stage_are_rejected(target: Target, name: str) -> None:
     with target.login(**{name: "None"}) as initiator:
         assert initiator.keys[name] == "Reject"
-        assert initiator.execute(bytes(6)).status == 0
+        assert answers_pings(initiator)
 
 
 def test_a_name_that_differs_in_form_only_is_the_same(target: Target) -> None:  # RFC 7143 §4.2.7.1, NFKC
@@ -162,7 +163,7 @@ def test_a_name_that_differs_in_form_only_is_the_same(target: Target) -> None:  
         wide = name.replace("test", "\uff34\uff25\uff33\uff34")  # TEST in full width
         with target.connect(name=wide).login(target.name) as second:
             assert first.is_closed()
-            assert second.execute(bytes(6)).status == 0
+            assert answers_pings(second)
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,8 @@ class Initiator:
         self.max_cmd_sn = 1
         self.tsih = 0
         self.keys: dict[str, str] = {}
+        self.events: list[Pdu] = []
+        """Asynchronous messages that came while :meth:`finish` waited for something else."""
         self._tag = 0
         self.socket = socket.create_connection(address, timeout=TIMEOUT)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -232,6 +234,9 @@ class Initiator:
         while True:
             pdu = self.receive()
             if pdu.opcode == wire.NOP_IN and pdu.itt == RESERVED_TAG:
+                continue
+            if pdu.opcode == wire.ASYNC:
+                self.events.append(pdu)
                 continue
             pdus.append(pdu)
             if pdu.itt != command.itt:

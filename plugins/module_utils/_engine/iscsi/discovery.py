@@ -71,5 +71,5 @@ def _redeclare(connection: Connection, name: str, value: str) -> Pairs:
     agreed, node = connection.parameters, connection.open_session.node
     ours = our_values(connection.target.options, node)
     answered = Negotiation(ours, agreed, discovery=node is None, login=False).answer(name, value)
-    connection.peer_receive_limit = agreed.peer_receive_limit
+    connection.limit_output(agreed.peer_receive_limit)
     return [(name, answered)] if answered is not None else []
