@@ -80,7 +80,6 @@ def test_time2wait_gives_the_larger_value(offered: int) -> None:
         ("TaskReporting", "FastAbort,RFC3720", "RFC3720"),
         ("iSCSIProtocolLevel", "3", "2"),
         ("iSCSIProtocolLevel", "1", "1"),
-        ("TargetAlias", "mine", "Reject"),
         ("SendTargets", "All", "Reject"),
         ("X-com.example.thing", "1", "NotUnderstood"),
     ],
@@ -108,6 +107,11 @@ def test_an_impossible_value_is_rejected_and_changes_nothing(name: str, offered:
     assert text == "Reject"
     assert agreed.values == Parameters().values
     assert agreed.peer_receive_limit == Parameters().peer_receive_limit
+
+
+@pytest.mark.parametrize("name", ["InitiatorAlias", "TargetName", "TargetPortalGroupTag"])
+def test_who_declares_something_gets_no_answer(name: str) -> None:
+    assert negotiate(name, "something")[0] is None
 
 
 def test_a_declaration_is_not_answered() -> None:

@@ -22,6 +22,7 @@ from .login import Login
 from .portal import Portal
 from .receiving import Handlers, Receiver
 from .session import HALF, SERIAL_MASK, Held, Session
+from .text_exchange import TextExchange
 
 if TYPE_CHECKING:
     from .target import IscsiTarget
@@ -71,9 +72,7 @@ class Connection(Receiver):
         self.takes_immediate_data = False
         self.is_orderly = False
         """It ends because both sides agreed on it."""
-        self.text_asked = b""
-        self.text_left = b""
-        """What came of a text request that exceeds one PDU, and what is still to send of such an answer."""
+        self.text = TextExchange()
 
         self.incoming: dict[int, transfer.Incoming] = {}
         """WRITEs waiting for data, by initiator task tag."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ..scsi.dispatch import TAKES_DATA
@@ -17,8 +18,6 @@ from .text import TextError
 if TYPE_CHECKING:
     from .connection import Connection
 
-_MOST_TEXT: Final = 65536
-"""Bytes of one text request, however many PDUs it comes in."""
 _MOST_IMMEDIATE: Final = 64
 """Immediate commands, which no window bounds, that may be unanswered beside a window full of others."""
 
@@ -138,47 +137,27 @@ def _nop_out(connection: Connection, view: memoryview, at: int, data: memoryview
 
 def _text(connection: Connection, view: memoryview, at: int, data: memoryview) -> None:
     """A text request, or part of one; or the request for the next part of an answer (RFC 7143 §11.10)."""
-    flags, _lun, _itt, ttt, cmd_sn, _exp_stat_sn = pdu.TEXT_PDU.unpack_from(view, at)
+    flags, lun_field, itt, ttt, cmd_sn, _exp_stat_sn = pdu.TEXT_PDU.unpack_from(view, at)
     if not _sequenced(connection, view, at, data, cmd_sn):
         return
-    if ttt == pdu.RESERVED_TAG:
-        connection.text_asked = connection.text_left = b""  # what was not brought to its end is given up
-    asked = connection.text_asked + bytes(data)
-    if len(asked) > _MOST_TEXT:
-        connection.text_asked = b""
-        connection.reject(pdu.REJECT_TOO_LONG, f"a text request of more than {_MOST_TEXT} bytes", view, at)
+    exchange = connection.text
+    answer = partial(discovery.answer_text, connection)
+    try:
+        part = exchange.take(flags, ttt, bytes(data), answer, connection.peer_receive_limit)
+    except TextError as error:
+        connection.reject(pdu.REJECT_PROTOCOL_ERROR, str(error), view, at)
         return
-    if flags & pdu.CONTINUE:
-        if flags & pdu.FINAL:
-            connection.reject(pdu.REJECT_INVALID_FIELD, "a text request with F and C bit", view, at)
-            return
-        connection.text_asked = asked
-        _answer_text(connection, view, at, b"", more=True)
-        return
-    if not connection.text_left:
-        connection.text_asked = b""
-        try:
-            connection.text_left = discovery.answer_text(connection, memoryview(asked))
-        except TextError as error:
-            connection.reject(pdu.REJECT_PROTOCOL_ERROR, str(error), view, at)
-            return
-    limit = connection.peer_receive_limit
-    chunk, connection.text_left = connection.text_left[:limit], connection.text_left[limit:]
-    _answer_text(connection, view, at, chunk, more=bool(connection.text_left))
-
-
-def _answer_text(connection: Connection, view: memoryview, at: int, chunk: bytes, more: bool) -> None:
-    """``more`` keeps the exchange open: parts of the request or of the answer are to follow."""
-    flags, lun_field, itt = pdu.TEXT_PDU.unpack_from(view, at)[:3]
+    tag = pdu.RESERVED_TAG
+    if part.goes_on:
+        tag = connection.new_transfer_tag()
+        exchange.continue_with(tag)
     session = connection.open_session
-    final = 0 if more or not flags & pdu.FINAL else pdu.FINAL
     connection.send(
         pdu.TEXT_RESPONSE_PDU.pack(
-            *(pdu.TEXT_RESPONSE, final | (pdu.CONTINUE if connection.text_left else 0), len(chunk), lun_field, itt),
-            *(pdu.RESERVED_TAG if final else connection.new_transfer_tag(), connection.next_stat_sn()),
-            *(session.exp_cmd_sn, session.max_cmd_sn),
+            *(pdu.TEXT_RESPONSE, part.flags, len(part.data), lun_field, itt, tag),
+            *(connection.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn),
         ),
-        chunk,
+        part.data,
     )
 
 

@@ -126,8 +126,12 @@ KEYS: Final[dict[str, Key]] = {
     "iSCSIProtocolLevel": Key(_minimum, 1, 0, 31),
 }
 
-_DECLARED_BY_INITIATORS: Final = frozenset({"InitiatorName", "InitiatorAlias", "TargetName", "SessionType"})
-_OF_TARGETS: Final = frozenset({"TargetAlias", "TargetAddress", "TargetPortalGroupTag"})
+_DECLARATIONS: Final = frozenset(
+    {
+        *("InitiatorName", "InitiatorAlias", "TargetName", "SessionType"),
+        *("TargetAlias", "TargetAddress", "TargetPortalGroupTag"),  # an initiator's mean nothing
+    }
+)
 _AFTER_LOGIN: Final = frozenset({"SendTargets"})
 _OBSOLETE: Final = {"IFMarker": "No", "OFMarker": "No", "IFMarkInt": REJECT, "OFMarkInt": REJECT}  # §13.25
 _PROTOCOL_LEVEL: Final = 2  # RFC 7144
@@ -185,9 +189,9 @@ class Negotiation:
         """What to answer to ``name=offered``; None where a declaration needs no answer."""
         if name == "MaxRecvDataSegmentLength":
             return self._declare_receive_limit(offered)
-        if name in _DECLARED_BY_INITIATORS:
+        if name in _DECLARATIONS:
             return None
-        if name in _OF_TARGETS or name in _AFTER_LOGIN:
+        if name in _AFTER_LOGIN:
             return REJECT
         if name in _OBSOLETE:
             return _OBSOLETE[name]
