@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..bdev.base import Buffer
 from ..bdev.mapping import owned
 from ..scsi.sense import GOOD
 from . import pdu
@@ -22,18 +21,18 @@ _PACK_SCSI_RESPONSE: Final = pdu.SCSI_RESPONSE_PDU.pack
 _LAST_WITH_STATUS: Final = pdu.FINAL | pdu.STATUS
 
 
-def send_status(connection: Connection, task: IscsiTask, read: int = 0) -> None:
-    """A SCSI Response PDU, with sense data and residual. ``read`` bytes were sent, of a command that goes both ways."""
+def send_status(
+    connection: Connection, task: IscsiTask, flags: int = pdu.FINAL, data_pdus: int = 0, read_residual: int = 0
+) -> None:
+    """A SCSI Response PDU, with sense data and residual. The rest is about what went the other way."""
     session = connection.session
     if session is None:
         raise AssertionError("commands are answered in full feature phase only")
     moved = task.wanted if task.status == GOOD else 0
-    flags, residual = _residual(task.expected, moved) if moved != task.expected else (0, 0)
-    read_residual = data_pdus = 0
-    if task.read_length is not None:
-        read_flags, read_residual = _residual(task.read_length, read)
-        flags |= read_flags << 2  # §11.4.1: the flags of the other direction
-        data_pdus = -(-min(read, task.read_length) // connection.peer_receive_limit)
+    residual = 0
+    if moved != task.expected:
+        more_flags, residual = _residual(task.expected, moved)
+        flags |= more_flags
     sense = len(task.sense).to_bytes(2, "big") + task.sense if task.sense else b""
     limit = session.limit
     if not task.immediate:
@@ -41,7 +40,7 @@ def send_status(connection: Connection, task: IscsiTask, read: int = 0) -> None:
     connection.send(
         _PACK_SCSI_RESPONSE(
             pdu.SCSI_RESPONSE,
-            pdu.FINAL | flags,
+            flags,
             0,
             task.status,
             len(sense),
@@ -62,10 +61,7 @@ def send_data_in(connection: Connection, task: IscsiTask) -> None:
     """Data-In PDUs, the last of which carries the good status (phase collapse)."""
     data = task.data_in
     expected = task.expected
-    if not data or not expected or task.read_length is not None:
-        if task.read_length is not None:
-            _send_both_ways(connection, task, data or b"")
-            return
+    if not data or not expected:
         task.wanted = len(data) if data else 0
         send_status(connection, task)
         return
@@ -128,11 +124,12 @@ def send_data_in(connection: Connection, task: IscsiTask) -> None:
         connection.flush_soon()
 
 
-def _send_both_ways(connection: Connection, task: IscsiTask, data: Buffer) -> None:
-    """The data that a command that also took data gives back. Its status comes in a PDU of its own, as both residuals
-    only have room there (RFC 7143 §11.4.5)."""
+def send_both_ways(connection: Connection, task: IscsiTask) -> None:
+    """Answer a command that moves data both ways. Its status comes in a PDU of its own, as only there is room for both
+    residuals (RFC 7143 §11.4.5)."""
     session = connection.open_session
-    view = memoryview(bytes(data))[: task.read_length]
+    data = bytes(task.data_in or b"")
+    view = memoryview(data)[: task.read_length]
     offset, data_sn = _send_all_but_last(connection, session, task.itt, view)
     if offset < len(view):
         connection.send(
@@ -142,7 +139,10 @@ def _send_both_ways(connection: Connection, task: IscsiTask, data: Buffer) -> No
             ),
             view[offset:],
         )
-    send_status(connection, task, read=len(data))
+        data_sn += 1
+    flags, residual = _residual(task.read_length, len(data))
+    flags <<= 2  # §11.4.1: those of the read direction
+    send_status(connection, task, pdu.FINAL | flags, data_sn, residual)
 
 
 def _send_all_but_last(connection: Connection, session: Session, itt: int, data: memoryview) -> tuple[int, int]:

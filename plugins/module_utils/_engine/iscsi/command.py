@@ -16,8 +16,10 @@ class IscsiTask(Task):
     buffer: bytearray | None = None
     """Where the data was received, to be used again."""
     finished: bool = False
+    unusual: bool = False
+    """It is aborted or moves data both ways: only then the two that follow are looked at."""
     aborted: bool = False
-    read_length: int | None = None
+    read_length: int = 0
     """Bytes that the initiator has room for, of a command that moves data both ways; ``expected`` is what it gives."""
 
     def __init__(
@@ -41,3 +43,7 @@ class IscsiTask(Task):
         self.expected = expected
         """Expected data transfer length, bytes: what the initiator has room for or has to give."""
         self.immediate = immediate
+
+    def abort(self) -> None:
+        """Never answer it."""
+        self.unusual = self.aborted = True

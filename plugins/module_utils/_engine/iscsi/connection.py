@@ -20,7 +20,7 @@ from .command import IscsiTask
 from .keys import Parameters
 from .login import Login
 from .portal import Portal
-from .receiving import Receiver
+from .receiving import Handlers, Receiver
 from .session import HALF, SERIAL_MASK, Held, Session
 from .text_exchange import TextExchange
 
@@ -58,7 +58,7 @@ class Connection(Receiver):
             sock.setsockopt(*option, value)
         self.peer = plain_peer(sock.getpeername())
         self.local = plain_peer(sock.getsockname())
-        super().__init__(sock, shared)
+        super().__init__(sock, shared, _LOGIN_HANDLERS)
         self.target = target
         self.portal = portal
         self.number = target.next_connection_number()
@@ -99,12 +99,11 @@ class Connection(Receiver):
 
     # -- login -------------------------------------------------------------------------------------------------------
 
-    def handle_other(self, view: memoryview, at: int, data: memoryview) -> None:
-        """A PDU without a handler: part of the login, or an opcode that does not exist."""
-        opcode = view[at] & pdu.OPCODE_MASK
+    def log_in(self, view: memoryview, at: int, data: memoryview) -> None:
+        """A PDU before full feature phase, whatever its opcode."""
         if self._login is None:
-            self.reject(pdu.REJECT_NOT_SUPPORTED, f"opcode 0x{opcode:02x}", view, at)
-            return
+            raise AssertionError("the login is complete")
+        opcode = view[at] & pdu.OPCODE_MASK
         is_login = opcode == pdu.LOGIN
         reply = self._login.handle(view, at, data) if is_login else self._login.invalid(opcode)
         for part in reply.response:
@@ -142,7 +141,7 @@ class Connection(Receiver):
         if self._login is None and self.handlers is not full_feature.NO_HANDLERS:
             full_feature.extended(self, view, at, data)
         else:
-            self.handlers.get(view[at] & pdu.OPCODE_MASK, Connection.handle_other)(self, view, at, data)
+            self.handlers[view[at] & pdu.OPCODE_MASK](self, view, at, data)
 
     def handle_damaged(self, view: memoryview, at: int, length: int) -> None:
         if self.handlers is not full_feature.NO_HANDLERS:
@@ -237,14 +236,20 @@ class Connection(Receiver):
             self._use_again(task)
         if self.running and self.running.pop(task.itt, None) is not None:
             self._worked(task)
-        if task.aborted:
-            self.target.settling.settled(task)
+        if task.unusual:
+            self._finish_unusual(task)
         elif self.closed:
             return
         elif task.data_in is not None:
             answers.send_data_in(self, task)
         else:
             answers.send_status(self, task)
+
+    def _finish_unusual(self, task: IscsiTask) -> None:
+        if task.aborted:
+            self.target.settling.settled(task)
+        elif not self.closed:
+            answers.send_both_ways(self, task)
 
     def _worked(self, task: IscsiTask) -> None:
         if not self.running:
@@ -341,7 +346,7 @@ class Connection(Receiver):
         """Handle nothing more. What a bdev is working on is still answered, what waits for data never is."""
         self.handlers = full_feature.NO_HANDLERS
         for incoming in list(self.incoming.values()):
-            incoming.task.aborted = True
+            incoming.task.abort()
             transfer.forget(self, incoming)
             if not incoming.task.immediate:
                 self.open_session.release()
@@ -380,7 +385,7 @@ class Connection(Receiver):
         self.handlers = full_feature.NO_HANDLERS
         lost = self.unfinished()
         for task in lost:
-            task.aborted = True
+            task.abort()
             if not task.immediate:
                 self.open_session.release()
         if self.session is not None:
@@ -393,3 +398,6 @@ class Connection(Receiver):
             future.set_result(None)
         self._fences.clear()
         self.target.sessions.connection_closed(self, lost)
+
+
+_LOGIN_HANDLERS: Final[Handlers] = dict.fromkeys(range(64), Connection.log_in)

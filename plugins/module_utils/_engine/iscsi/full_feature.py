@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from ..scsi.dispatch import TAKES_DATA
 from . import ahs, discovery, logout, pdu, tasks, transfer
 from .command import IscsiTask
-from .receiving import Handler
+from .receiving import Handlers
 from .session import SERIAL_MASK
 from .text import TextError
 
@@ -89,6 +89,7 @@ def extended(connection: Connection, view: memoryview, at: int, data: memoryview
     task = IscsiTask(session.nexus, lun, cdb + extension.cdb, itt, lun_field, expected, immediate)
     if extension.read_length is not None:
         task.read_length = extension.read_length
+        task.unusual = True
     if flags & pdu.WRITE or cdb[0] in TAKES_DATA:
         transfer.receive_command(connection, task, data, bool(flags & pdu.FINAL), view, at)
     else:
@@ -200,16 +201,22 @@ def _ignore(_connection: Connection, _view: memoryview, _at: int, _data: memoryv
     """Nothing is handled between the last answer and the close."""
 
 
-HANDLERS: Final[dict[int, Handler]] = {
+def _unknown(connection: Connection, view: memoryview, at: int, _data: memoryview) -> None:
+    connection.reject(pdu.REJECT_NOT_SUPPORTED, f"opcode 0x{view[at] & pdu.OPCODE_MASK:02x}", view, at)
+
+
+_ALL_UNKNOWN: Final[Handlers] = dict.fromkeys(range(64), _unknown)
+DISCOVERY_HANDLERS: Final[Handlers] = {
+    **_ALL_UNKNOWN,
     pdu.NOP_OUT: _nop_out,
+    pdu.TEXT: _text,
+    pdu.LOGOUT: _logout,
+}
+HANDLERS: Final[Handlers] = {
+    **DISCOVERY_HANDLERS,
     pdu.SCSI_COMMAND: _scsi_command,
     pdu.TASK_MANAGEMENT: _task_management,
-    pdu.TEXT: _text,
     pdu.DATA_OUT: _data_out,
-    pdu.LOGOUT: _logout,
     pdu.SNACK: _snack,
 }
-DISCOVERY_HANDLERS: Final[dict[int, Handler]] = {
-    opcode: HANDLERS[opcode] for opcode in (pdu.NOP_OUT, pdu.TEXT, pdu.LOGOUT)
-}
-NO_HANDLERS: Final[dict[int, Handler]] = dict.fromkeys(range(64), _ignore)
+NO_HANDLERS: Final[Handlers] = dict.fromkeys(range(64), _ignore)

@@ -29,6 +29,8 @@ _FULL: Final = SHARED_BUFFER // 2  # what a pause left is handled before more is
 
 Handler = Callable[[Any, memoryview, int, memoryview], None]
 """(connection, buffer, where in it the header begins, data segment)"""
+Handlers = dict[int, Handler]
+"""One for every possible opcode: six bits."""
 
 
 class ProtocolError(Exception):
@@ -38,11 +40,10 @@ class ProtocolError(Exception):
 class Receiver(Sender):
     """Knows where PDUs begin and end; what they mean is the business of who inherits."""
 
-    def __init__(self, sock: socket.socket, shared: SharedBuffer) -> None:
+    def __init__(self, sock: socket.socket, shared: SharedBuffer, handlers: Handlers) -> None:
         super().__init__(sock)
         self.buffers = shared
-        self.handlers: dict[int, Handler] = {}
-        """By opcode; an opcode without one goes to :meth:`handle_other`."""
+        self.handlers = handlers
         self.heard = False
         """Something was received since somebody looked last."""
         self._tail = b""
@@ -61,10 +62,6 @@ class Receiver(Sender):
         self._loop.add_reader(sock, self._on_readable)
 
     # -- what is told to who inherits --------------------------------------------------------------------------------
-
-    @abstractmethod
-    def handle_other(self, view: memoryview, at: int, data: memoryview) -> None:
-        """A PDU whose opcode has no handler."""
 
     @abstractmethod
     def handle_extended(self, view: memoryview, at: int, data: memoryview) -> None:
@@ -197,14 +194,11 @@ class Receiver(Sender):
             after = start + (data_length + 3 & ~3)
             if after > end:
                 break
-            handler = self.handlers.get(view[at] & 0x3F)
             data = view[start : start + data_length] if data_length else _NOTHING
             if word > 0xFFFFFF:
                 self.handle_extended(view, at, data)
-            elif handler is not None:
-                handler(self, view, at, data)
             else:
-                self.handle_other(view, at, data)
+                self.handlers[view[at] & 0x3F](self, view, at, data)
             at = after
             if self._halted:
                 break
@@ -252,13 +246,10 @@ class Receiver(Sender):
 
     def dispatch(self, view: memoryview, at: int, data: memoryview) -> None:
         """Handle one PDU."""
-        handler = self.handlers.get(view[at] & pdu.OPCODE_MASK)
         if view[at + 4]:
             self.handle_extended(view, at, data)
-        elif handler is not None:
-            handler(self, view, at, data)
         else:
-            self.handle_other(view, at, data)
+            self.handlers[view[at] & pdu.OPCODE_MASK](self, view, at, data)
 
     def _keep(self, view: memoryview, at: int, end: int) -> None:
         """Keep the beginning of a PDU; the rest of a large one is received into its place from now on."""

@@ -67,13 +67,15 @@ class Sender(ABC):
         if self.digests:
             self._queue_with_digests(header, data)
         else:
-            self.out.append(header)
-            length = len(data)
-            if length:
-                self.out.append(data)
+            out = self.out
+            out.append(header)
+            self.out_bytes += 48
+            if data:
+                out.append(data)
+                length = len(data)
                 if length & 3:
-                    self.out.append(bytes(-length & 3))
-            self.out_bytes += 48 + length + (-length & 3)
+                    out.append(bytes(-length & 3))
+                self.out_bytes += length + 3 & ~3
         if not self.awake:
             self.flush_soon()
 

@@ -243,7 +243,8 @@ def _abort(found: list[Found]) -> list[asyncio.Future[None]]:
     """Never answer these tasks. Gives a future for each that its bdev is still working on."""
     settled: list[asyncio.Future[None]] = []
     for owner, task in found:
-        was_aborted, task.aborted = task.aborted, True
+        was_aborted = task.aborted
+        task.abort()
         incoming = owner.incoming.get(task.itt)
         if incoming is not None:
             forget(owner, incoming)

@@ -75,7 +75,7 @@ def receive_command(
     if have and not connection.takes_immediate_data:
         _refuse(connection, task, "immediate data though ImmediateData=No", view, at)
         return
-    if have > task.expected:
+    if have > need and have > task.expected:
         _refuse(connection, task, f"{have} bytes of immediate data for a transfer of {task.expected}", view, at)
         return
     if final and have >= need:
