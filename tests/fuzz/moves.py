@@ -53,6 +53,11 @@ class Move(NamedTuple):
     patches: tuple[tuple[int, int], ...] = ()
     keep: int | None = None
 
+    def __repr__(self) -> str:
+        """What differs from the defaults, with long runs of zeros cut short."""
+        told = {name: value for name, value in self._asdict().items() if value != Move._field_defaults[name]}
+        return f"Move({', '.join(f'{name}={_short(value)}' for name, value in told.items())})"
+
     def build(self, numbers: dict[str, int], isid: bytes) -> bytes:
         """``numbers`` are the connection's CmdSN, ExpStatSN, tags … by the names of the header's fields."""
         if self.opcode is None:
@@ -68,6 +73,10 @@ class Move(NamedTuple):
         for place, value in self.patches:
             pdu.header[place] = value
         return bytes(pdu)[: self.keep]
+
+
+def _short(value: object) -> str:
+    return f"bytes({len(value)})" if isinstance(value, bytes) and len(value) > 8 and not any(value) else repr(value)
 
 
 def texts() -> st.SearchStrategy[bytes]:
