@@ -25,6 +25,7 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.schema i
     Mismatch,
     Pair,
     String,
+    anything,
     boolean,
 )
 from engine_process import DEADLINE, Engine, Launch, RpcError
@@ -48,7 +49,9 @@ HUGE = (2**63, 2**64, 10**40, -1 - 2**63, 1e300)
 def kind_of(decoder: Decoder) -> type:
     """The JSON type that a parameter is meant to have."""
     kinds: dict[type, type] = {Integer: int, String: str, Choice: str, Array: list, Pair: dict}
-    return bool if decoder is boolean else kinds[type(decoder)]
+    if decoder in (boolean, anything):
+        return bool if decoder is boolean else dict
+    return kinds[type(decoder)]
 
 
 def sample(decoder: Decoder) -> Any:
@@ -63,7 +66,7 @@ def sample(decoder: Decoder) -> Any:
         return [sample(decoder.item)] * max(decoder.least, 1)
     if isinstance(decoder, Pair):
         return {name: sample(field.decoder) for name, field in decoder.table.items() if field.required}
-    return True
+    return True if decoder is boolean else {}
 
 
 def wrong(decoder: Decoder) -> Iterator[Any]:

@@ -85,7 +85,6 @@ def set_options(
     node = target.node(name)
     if alias is not None and len(alias.encode()) > MAX_ALIAS_BYTES:
         raise Invalid(f"target node {node.name}: the alias is longer than {MAX_ALIAS_BYTES} bytes")
-    target.check_digests(node.name, bool(header_digest), bool(data_digest))
     if queue_depth is not None:
         most = target.options.max_queue_depth
         node.queue_depth = queue_depth if 1 <= queue_depth <= most else most

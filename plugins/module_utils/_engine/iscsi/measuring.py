@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..bdev.histogram import Histogram
-from .transfer import IscsiTask
+from .command import IscsiTask
 
 if TYPE_CHECKING:
     from .connection import Connection

@@ -137,6 +137,13 @@ def boolean(value: Any, where: str) -> bool:
     return value
 
 
+def anything(value: Any, where: str) -> dict[str, Any]:
+    """An object, in which what is wanted is known elsewhere."""
+    if not isinstance(value, dict):
+        raise Mismatch(f"{where}: an object is wanted, not {_kind(value)}")
+    return value
+
+
 def array(item: Decoder, limit: int, least: int = 0) -> Decoder:
     """A list of ``least`` to ``limit`` items."""
     return Array(item, limit, least)

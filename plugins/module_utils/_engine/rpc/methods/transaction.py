@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ... import transaction
 from ..method import Method, Order
-from ..schema import Mismatch, array, optional, pair, required, string
+from ..schema import anything, array, optional, pair, required, string
 
 if TYPE_CHECKING:
     from ...service import Engine
@@ -21,14 +21,7 @@ async def apply(engine: Engine, calls: list[tuple[str, dict[str, Any]]]) -> list
     return await transaction.apply(engine, [transaction.Call(method, params) for method, params in calls])
 
 
-def _params(value: Any, where: str) -> dict[str, Any]:
-    """What is in them is the business of the method."""
-    if not isinstance(value, dict):
-        raise Mismatch(f"{where}: an object is wanted")
-    return value
-
-
-_CALL: Final = pair({"method": required(string()), "params": optional(_params, {})}, ("method", "params"))
+_CALL: Final = pair({"method": required(string()), "params": optional(anything, {})}, ("method", "params"))
 
 METHODS: Final = (
     Method("engine_apply", apply, {"calls": required(array(_CALL, _MAX_CALLS))}, mutates=True, order=Order.SEQUENTIAL),
