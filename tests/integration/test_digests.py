@@ -155,9 +155,7 @@ def test_a_read_keeps_what_it_read_when_a_write_follows(target: Target) -> None:
     old, new = pattern(1024 * BLOCK, 9), pattern(1024 * BLOCK, 10)
     with login(target, **BOTH) as initiator:
         initiator.write(cdb.write_10(2048, 1024), old, immediate=initiator.number("FirstBurstLength"))
-        read = initiator.command(
-            cdb.read_10(2048, 1024), flags=wire.FINAL | wire.READ | wire.SIMPLE, length=len(old)
-        )
+        read = initiator.command(cdb.read_10(2048, 1024), flags=wire.FINAL | wire.READ | wire.SIMPLE, length=len(old))
         write = initiator.command(
             cdb.write_10(2048, 128),
             flags=wire.FINAL | wire.WRITE | wire.SIMPLE,

@@ -131,3 +131,15 @@ def test_extensions_are_told(target: Target) -> None:
     methods, told = target.engine.rpc("rpc_get_methods"), target.engine.rpc("engine_get_info")["extensions"]
     assert {name for name in told if "." not in name} <= set(methods)
     assert {"iscsi_target_node_remove_lun", "iscsi_portal_group_add_portals"} <= set(told)
+
+
+def test_connections_tell_who_they_are_and_what_they_did(target: Target) -> None:
+    with target.login() as client:
+        client.write(cdb.write_10(0, 2), bytes(1024))
+        client.read(cdb.read_10(0, 8), 4096)
+        (connection,) = target.engine.rpc("iscsi_get_connections")
+        assert connection["initiator_name"].startswith("iqn.")
+        assert connection["commands"] == 2
+        assert connection["bytes_received"] > 1024
+        # As the initiator's kernel acknowledges it.
+        eventually(lambda: target.engine.rpc("iscsi_get_connections")[0]["bytes_sent"] > 4096, "what was sent")

@@ -131,6 +131,11 @@ class Connection(Receiver):
         self.target.clock.watch(self, self.target.options.nop_in_interval or _LOOK_SECONDS)
         _log.info("%s logged in to %s", self, session.node.name if session.node else "discovery")
 
+    @property
+    def tcp(self) -> socket.socket:
+        """For looking at it."""
+        return self._socket
+
     def limit_output(self, peer_receive_limit: int) -> None:
         """The initiator declared its MaxRecvDataSegmentLength, at login or later."""
         self.peer_receive_limit = peer_receive_limit
@@ -379,6 +384,7 @@ class Connection(Receiver):
         if self.closed:
             return
         self.closed = True
+        self.target.accounts.left(self)
         self.target.clock.forget(self)
         self.end_receiving()
         self.end_sending()

@@ -98,6 +98,7 @@ class Login:
 
     def _refused(self, request: Request, why: Refusal) -> Reply:
         _log.warning("login of %s from %s refused: %s", self._who(), self._origin.address, why)
+        self._target.accounts.refused[why.status] += 1
         return Reply(self._response(request, 0, why.status, 0, b""), failed=True)
 
     def _who(self) -> str:

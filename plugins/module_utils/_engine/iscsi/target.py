@@ -16,6 +16,7 @@ from ..errors import Busy, EngineError, Exists, Invalid, NotFound
 from ..facts import MAX_ALIAS_BYTES
 from ..scsi.sense import CapacityChanged, LunsChanged
 from .access import InitiatorGroup
+from .accounts import Accounts, traffic_of
 from .auth import Auth, AuthGroup
 from .buffers import SharedBuffer
 from .clock import Clock
@@ -49,7 +50,8 @@ class IscsiTarget:
         self.nodes: dict[str, TargetNode] = {}
         self.auth_groups: dict[int, AuthGroup] = {}
         self.clock = Clock()
-        self.sessions = Sessions(self.options, self.clock)
+        self.accounts = Accounts()
+        self.sessions = Sessions(self.options, self.clock, self.accounts)
         self.settling = Settling()
         self.serving = False
         """Portals listen. Before that they are only bound, so that nobody finds half a configuration."""
@@ -345,7 +347,10 @@ class IscsiTarget:
         self.sessions.join(session, cid)
 
     def connections(self) -> list[dict[str, Any]]:
-        """As iscsi_get_connections gives them, and the initiator's name and the portal group's tag."""
+        """As iscsi_get_connections gives them; initiator, portal group and counters are ours.
+
+        ``commands`` are those of the session, which connections share.
+        """
         return [_connection_to_rpc(each) for each in sorted(self.sessions.connections, key=lambda each: each.number)]
 
     async def shutdown(self) -> None:
@@ -372,6 +377,7 @@ class IscsiTarget:
 def _connection_to_rpc(connection: Connection) -> dict[str, Any]:
     session = connection.session
     node = session.node if session else None
+    traffic = traffic_of(connection.tcp)
     return {
         "id": connection.number,
         "cid": connection.cid,
@@ -384,6 +390,10 @@ def _connection_to_rpc(connection: Connection) -> dict[str, Any]:
         "thread_name": "iscsi_poll_group_0",
         "initiator_name": session.initiator if session else "",
         "portal_group_tag": connection.portal.tag,
+        "commands": session.count_commands() if session else 0,
+        "bytes_received": traffic.received,
+        "bytes_sent": traffic.sent,
+        "round_trip_us": traffic.round_trip_us,
     }
 
 
