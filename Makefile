@@ -8,6 +8,7 @@ SHELL := /bin/bash
 export PYTHON ?= python3
 COLLECTION := build/collections/ansible_collections/openlun/iscsi
 CLIENTS := libiscsi-bin qemu-utils qemu-block-extra e2fsprogs
+BROWSER := chromium
 CHECKERS := shellcheck git
 export PYTHONPATH := $(CURDIR)/build/collections
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/build/collections
@@ -45,7 +46,8 @@ unit: venv $(COLLECTION) ## Unit and property tests
 	@$(PYTEST) tests/unit $(ARGS)
 
 integration: venv $(COLLECTION) engine ## The engine with real clients
-	@scripts/apt.sh $(CLIENTS)
+	@scripts/apt.sh $(CLIENTS) $(BROWSER)
+	@scripts/promtool.sh
 	@$(PYTEST) tests/integration $(ARGS)
 
 conformance: venv $(COLLECTION) engine ## libiscsi's conformance suite (FAMILY=iSCSI: one family of its tests)
@@ -82,7 +84,8 @@ venv:
 	@scripts/venv.sh test
 
 packages:
-	@scripts/apt.sh $(CHECKERS) $(CLIENTS)
+	@scripts/apt.sh $(CHECKERS) $(CLIENTS) $(BROWSER)
+	@scripts/promtool.sh
 
 $(COLLECTION):
 	@mkdir -p $(@D)

@@ -18,11 +18,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_process import DEADLINE, Engine, Launch, RpcError, eventually, free_port, run
+from pdu.initiator import Initiator
 
 NODE = "iqn.2016-06.io.spdk:disk1"
 
@@ -325,6 +327,45 @@ def test_a_signal_ends_it_cleanly(launch: Launch, tmp_path: Path, number: signal
     assert not engine.socket.exists()
     assert not engine.socket.with_name(engine.socket.name + ".lock").exists()
     assert "ERROR" not in engine.words()
+
+
+def test_a_hang_up_reads_the_log_level_again(launch: Launch, tmp_path: Path) -> None:
+    level = tmp_path / "level"
+    level.write_text("info\n")
+    engine = launch("--log-level", f"@{level}")
+    assert engine.process is not None
+    assert engine.rpc("log_get_level") == "INFO"
+    for text, wanted in (("DEBUG", "DEBUG"), ("LOUD", "DEBUG"), ("ERROR\n", "ERROR")):
+        level.write_text(text)
+        engine.process.send_signal(signal.SIGHUP)
+        eventually(partial(has_level, engine, wanted), f"the level {wanted}")
+    assert "'LOUD' is none of ERROR" in engine.words()
+    engine.rpc("bdev_get_bdevs")
+
+
+def has_level(engine: Engine, level: str) -> bool:
+    return bool(engine.rpc("log_get_level") == level)
+
+
+def test_a_wrong_log_level_is_told_at_start(archive: Path, tmp_path: Path) -> None:
+    assert f"log level file {tmp_path}/nope" in refused_start(archive, "--log-level", f"@{tmp_path}/nope")
+
+
+def test_quit_ends_it_at_once_and_tells_where_it_was(launch: Launch) -> None:
+    engine = launch()
+    assert engine.end(signal.SIGQUIT) == -signal.SIGQUIT
+    assert "most recent call first" in engine.words()
+    engine.start()
+
+
+def test_initiators_have_a_while_to_log_out(launch: Launch) -> None:
+    engine = launch("--drain-seconds", "1")
+    port = build(engine)
+    with Initiator(("127.0.0.1", port)).login(NODE) as client:
+        assert engine.end(signal.SIGTERM) == 0
+        asked = client.receive()
+    assert asked.opcode == 0x32
+    assert "its initiator did not log out within 1 s" in engine.words()
 
 
 # -- the saved configuration -----------------------------------------------------------------------------------------

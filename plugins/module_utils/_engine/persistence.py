@@ -163,6 +163,11 @@ class Store(Memory):
         self._upkeep: asyncio.Task[None] | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="save")
 
+    @property
+    def is_saved(self) -> bool:
+        """Everything that changed is on disk, as far as anything is kept."""
+        return self.state is None or self._saved_changes >= self._changes
+
     async def commit(self) -> None:
         """Return when everything changed so far is on disk. Raises EngineError; saving is then retried."""
         if self.state is None:

@@ -24,10 +24,11 @@ from . import __version__
 from .bdev.base import Bdev, BdevRegistry
 from .config import BadConfig, Entry, Section, parse
 from .errors import EngineError, Invalid
+from .facts import DEFAULT_DRAIN_SECONDS
 from .iscsi.names import comparable, full_name
 from .iscsi.target import IscsiTarget
 from .persistence import StateFile, Store
-from .process import NOTICE, Logs, PidFile, keep_freed_memory, notify_systemd, parse_cpumask, pin, raise_file_limit
+from .process import NOTICE, Logs, PidFile, keep_freed_memory, parse_cpumask, pin, raise_file_limit
 from .replay import replay, usable
 from .rpc.dispatch import Dispatcher
 from .rpc.method import WRONG_STATE, RpcError, State
@@ -35,6 +36,8 @@ from .rpc.methods import all_methods
 from .rpc.methods.iscsi import TARGET_NODE
 from .rpc.notifications import UNREGISTER, Notifications
 from .rpc.server import RpcServer
+from .systemd import Watchdog, notify_systemd
+from .web import Web, WebSettings
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,6 +67,8 @@ class Settings(NamedTuple):
     ignore_init_errors: bool = False
     log_level: str = "NOTICE"
     pid_file: str | None = None
+    web: WebSettings | None = None
+    drain_seconds: int = DEFAULT_DRAIN_SECONDS
 
 
 class Engine:
@@ -88,6 +93,7 @@ class Engine:
         self.store = Store(StateFile(settings.state_dir) if settings.state_dir else None, self)
         self.dispatcher = Dispatcher(self, all_methods(), self.store)
         self.server = RpcServer(settings.socket, self.dispatcher, self.store.commit)
+        self._web = Web(settings.web, self) if settings.web is not None else None
         self._pid_file = PidFile(settings.pid_file) if settings.pid_file else None
         self._stop = asyncio.Event()
         self._initializing = False
@@ -99,14 +105,19 @@ class Engine:
 
     async def run(self) -> None:
         """Serve until a signal. Raises EngineError when it cannot start."""
-        # nohup ignores SIGHUP, which is meant; a shell's & ignores SIGINT, which is not meant for a service.
-        hang_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
-        for number in (signal.SIGTERM, signal.SIGINT, *hang_up):
+        # A shell's & ignores SIGINT, which is not meant for a service.
+        for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self._signalled, number)
+        self.loop.add_signal_handler(signal.SIGHUP, self._reload)
         faulthandler.register(signal.SIGUSR1, all_threads=True)
+        # As with SPDK it ends the process at once; where each thread was is worth a look.
+        faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)
         try:
             await self._start()
+            watchdog = Watchdog(self.loop)
+            watchdog.start()
             await self._stop.wait()
+            watchdog.stop()
         finally:
             await self._close()
 
@@ -124,16 +135,30 @@ class Engine:
         sections = self._saved() if self.store.state is not None else None
         if self.settings.wait_for_rpc:
             self._pending = sections
-            await self.server.start()
+            await self._listen()
             _LOG.log(NOTICE, "waiting for framework_start_init on %s", self.settings.socket)
         else:
             await self._initialize(sections)
-            await self.server.start()
+            await self._listen()
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GC_FIRST_GENERATION, 20, 50)
         notify_systemd("READY=1")
         _LOG.log(NOTICE, "openlun-iscsi %s serves RPC on %s (pid %d)", __version__, self.settings.socket, os.getpid())
+
+    async def _listen(self) -> None:
+        await self.server.start()
+        if self._web is not None:
+            await self._web.start()
+
+    def _reload(self) -> None:
+        """SIGHUP: the log level of the command line again, and fresh certificates and credentials."""
+        notify_systemd(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        _LOG.log(NOTICE, "SIGHUP: log level, certificates and credentials are read again")
+        self.logs.reload(self.settings.log_level)
+        if self._web is not None:
+            self._web.reload()
+        notify_systemd("READY=1")
 
     async def start_init(self) -> None:
         """Leave STARTUP (framework_start_init). Raises RpcError when that is under way already."""
@@ -244,7 +269,7 @@ class Engine:
 
     async def _close(self) -> None:
         notify_systemd("STOPPING=1")
-        for step in (self.server.close, self.target.shutdown, self._flush, self.store.close):
+        for step in (self._stop_web, self.server.close, self._drain, self._flush, self.store.close):
             try:
                 await step()
             except Exception:
@@ -253,6 +278,13 @@ class Engine:
         self.bdevs.close()
         if self._pid_file is not None:
             self._pid_file.remove()
+
+    async def _stop_web(self) -> None:
+        if self._web is not None:
+            await self._web.close()
+
+    async def _drain(self) -> None:
+        await self.target.shutdown(self.settings.drain_seconds)
 
     async def _flush(self) -> None:
         """Everything written survives a power cut after this."""

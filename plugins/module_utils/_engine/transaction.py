@@ -31,6 +31,7 @@ _LOG = logging.getLogger(__name__)
 _KINDS: Final = ("portal_groups", "initiator_groups", "nodes", "auth_groups")
 _BEHIND: Final = frozenset({"device", "portals", "leaving"})
 """What of an object is not put back by copying: it has effects elsewhere."""
+_CALLS_PER_TURN: Final = 32
 _CONTAINERS: Final = (list, dict, set)
 
 
@@ -55,6 +56,8 @@ async def apply(engine: Engine, calls: list[Call]) -> list[Any]:
             try:
                 for number, call in enumerate(calls):
                     results.append(await _make(engine, number, call))
+                    if number % _CALLS_PER_TURN == 0:
+                        await asyncio.sleep(0)  # many of them must not hold up the disks
             except BaseException:
                 await asyncio.shield(savepoint.restore())
                 raise

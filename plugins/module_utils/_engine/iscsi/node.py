@@ -70,6 +70,8 @@ class TargetNode:
         self.device = Device(name)
         self.histogram: Histogram | None = None
         """Of the time from a command's arrival to its answer, while somebody wants it."""
+        self.shows_histogram = False
+        """iscsi_enable_histogram asked for it."""
         self.enabled = True
         """Otherwise nobody may log in, and nobody finds it by discovery."""
         self.leaving = False
@@ -166,7 +168,7 @@ class TargetNode:
         """The calls that complete what ``config`` makes."""
         if not self.enabled:
             yield "iscsi_target_node_disable", {"name": self.name}
-        if self.histogram is not None:
+        if self.shows_histogram:
             yield "iscsi_enable_histogram", {"name": self.name, "enable": True}
         for tag, redirect in self.redirects.items():
             yield "iscsi_target_node_set_redirect", {"name": self.name, "pg_tag": tag, **redirect.to_rpc()}

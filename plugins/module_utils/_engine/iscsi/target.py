@@ -13,7 +13,7 @@ from typing import Any, Final
 from ..bdev.base import Bdev, BdevRegistry
 from ..bdev.histogram import Histogram
 from ..errors import Busy, EngineError, Exists, Invalid, NotFound
-from ..facts import MAX_ALIAS_BYTES
+from ..facts import DEFAULT_DRAIN_SECONDS, MAX_ALIAS_BYTES
 from ..scsi.sense import CapacityChanged, LunsChanged
 from .access import InitiatorGroup
 from .accounts import Accounts, traffic_of
@@ -33,7 +33,6 @@ from .settling import Settling
 _log = logging.getLogger(__name__)
 
 _LOGOUT_SECONDS: Final = 30
-_SHUTDOWN_SECONDS: Final = 2
 
 Tags = tuple[int, int]
 """Portal group tag, initiator group tag."""
@@ -269,6 +268,16 @@ class IscsiTarget:
     def set_histogram(self, name: str, histogram: Histogram | None) -> None:
         """Measure the latency of the node's commands from now on, or no longer."""
         node = self.node(name)
+        node.shows_histogram = histogram is not None
+        self._measure(node, histogram)
+
+    def measure_all(self) -> None:
+        """Measure what is not measured yet: somebody watches the target as a whole."""
+        for node in self.nodes.values():
+            if node.histogram is None:
+                self._measure(node, Histogram())
+
+    def _measure(self, node: TargetNode, histogram: Histogram | None) -> None:
         node.histogram = histogram
         for connection in self.sessions.connections:
             if connection.session is not None and connection.session.node is node:
@@ -353,14 +362,14 @@ class IscsiTarget:
         """
         return [_connection_to_rpc(each) for each in sorted(self.sessions.connections, key=lambda each: each.number)]
 
-    async def shutdown(self) -> None:
-        """Stop accepting, ask everybody to log out, wait a moment, drop those that are left."""
+    async def shutdown(self, seconds: int = DEFAULT_DRAIN_SECONDS) -> None:
+        """Stop accepting, ask everybody to log out, wait up to ``seconds``, drop those that are left."""
         loop = asyncio.get_running_loop()
         self.serving = False
         for group in self.portal_groups.values():
             group.close(loop)
         self.sessions.are_ending = True
-        await self.sessions.see_off(list(self.sessions), _SHUTDOWN_SECONDS)
+        await self.sessions.see_off(list(self.sessions), seconds)
         for connection in list(self.sessions.connections):
             connection.close()
         await asyncio.gather(*self._farewells, return_exceptions=True)

@@ -51,7 +51,7 @@ def get_node_histogram(engine: Engine, name: str) -> dict[str, Any]:
     with worded("target not found"):
         node = engine.target.node(name)
     with worded("target's histogram function is not enabled"):
-        if node.histogram is None:
+        if node.histogram is None or not node.shows_histogram:
             raise Invalid(f"target node {node.name}: iscsi_enable_histogram starts it")
     return node.histogram.to_rpc()
 
