@@ -13,6 +13,7 @@ from typing import Any, Callable, Final, NamedTuple
 from . import mode, sbc, spc
 from .device import Task
 from .sense import (
+    DeviceMissing,
     InternalTargetFailure,
     InvalidFieldInCdb,
     InvalidOpcode,
@@ -169,4 +170,6 @@ def _fail(task: Task, error: BaseException | None) -> None:
 def _medium_error(task: Task, error: OSError) -> ScsiError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SpaceAllocationFailed()
+    if error.errno in (errno.ENODEV, errno.ENXIO):
+        return DeviceMissing()
     return WriteFault() if find(task.cdb).prepare is not None else UnrecoveredRead()
