@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from ..errors import EngineError, Exists, NoDevice
 from .base import BdevRegistry, Submit
@@ -49,13 +49,14 @@ class Attached(NamedTuple):
 
 
 class NvmeControllers:
-    """``submit`` runs what blocks in a pool."""
+    """``submit`` runs what blocks in a pool; ``make`` makes a controller of a name and an address, not yet started."""
 
-    def __init__(self, submit: Submit) -> None:
+    def __init__(self, submit: Submit, make: Callable[[str, str], Controller] | None = None) -> None:
         self.options: dict[str, Any] = {}
         """As bdev_nvme_set_options gave them; empty when it was never called."""
         self.hotplug: dict[str, Any] = {}
         self._submit = submit
+        self._make = make or self._make_of_hardware
         self._attached: dict[str, Attached] = {}
         self._coming: dict[str, str] = {}
         """Addresses by name of those that are being attached or detached."""
@@ -93,7 +94,7 @@ class NvmeControllers:
             del self._coming[name]
         return attached.bdevs
 
-    def _make(self, name: str, address: str) -> Controller:
+    def _make_of_hardware(self, name: str, address: str) -> Controller:
         from ..nvme.controller import Controller
         from ..nvme.device import open_device
         from ..nvme.pci import PciFunction

@@ -26,14 +26,6 @@ from .setup import IO_QUEUE, Hardware, Working
 
 _LOG = logging.getLogger(__name__)
 
-IO_SECONDS: Final = 30.0
-_ABORT_SECONDS: Final = 5.0
-"""What an aborted command has left before the controller is reset."""
-_BUSY_CHECK, _IDLE_CHECK = 1.0, 5.0
-"""Seconds between looks at the controller's state."""
-_RETURN_CHECK: Final = 2.0
-"""Seconds between looks for a device that was pulled, or failed."""
-
 _DRAIN_SECONDS, _DRAIN_LOOK = 5.0, 0.01
 
 _TROUBLE: Final = (EngineError, OSError, asyncio.TimeoutError)
@@ -49,10 +41,18 @@ class State(enum.Enum):
 
 
 class Times(NamedTuple):
-    """How long commands may take, seconds."""
+    """Seconds."""
 
-    io: float = IO_SECONDS
+    io: float = 30.0
+    """What a command may take."""
     admin: float = ADMIN_SECONDS
+    abort: float = 5.0
+    """What an aborted command has left before the controller is reset."""
+    busy_check: float = 1.0
+    """Between looks at the controller's state while it works."""
+    idle_check: float = 5.0
+    return_check: float = 2.0
+    """Between looks for a device that was pulled or failed."""
 
 
 _DEFAULT_TIMES: Final = Times()
@@ -182,7 +182,7 @@ class Controller:
     def _watch(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(_IDLE_CHECK if self.io.idle else _BUSY_CHECK, self._check)
+        self._timer = self._loop.call_later(self._times.idle_check if self.io.idle else self._times.busy_check, self._check)
 
     def _check(self) -> None:
         self._timer = None
@@ -213,7 +213,7 @@ class Controller:
                 return
             _LOG.warning("%s: %s takes longer than %g s and is aborted", self._label, command, self._times.io)
             self._aborting.add(command)
-            command.deadline = now + _ABORT_SECONDS
+            command.deadline = now + self._times.abort
             self._help(self._abort(command))
 
     async def _abort(self, command: Command) -> None:
@@ -261,7 +261,7 @@ class Controller:
                 working = await self._bring_up()
                 self._check_same(working)
             except Pulled as error:
-                self._pulled(str(error))
+                self._give_up(errno.ENODEV, str(error))
                 return False
             except _TROUBLE as error:
                 trouble = self._explained(error)
@@ -270,7 +270,7 @@ class Controller:
                 _LOG.warning("%s: works again", self._label)
                 self._use(working)
                 return True
-        self._give_up(errno.EIO, f"the controller failed: {trouble}")
+        self._give_up(errno.EIO, str(trouble))
         return False
 
     def _check_same(self, working: Working) -> None:
@@ -292,16 +292,16 @@ class Controller:
     def _pulled(self, why: str) -> None:
         """The device is gone: nothing of it is touched any more."""
         if self.state is not State.DELETING:
-            self._give_up(errno.ENODEV, f"the device is gone: {why}")
+            self._give_up(errno.ENODEV, f"{self._label}: the device is gone: {why}")
 
     def _give_up(self, number: int, why: str) -> None:
         """Fail all commands, let go of the hardware, and try from time to time to have it again."""
-        _LOG.error("%s: %s", self._label, why)
+        _LOG.error("%s", why)
         self.state = State.FAILED
         self.trouble = why
         self.io.refuse(number, why)
         self._let_go()
-        self._timer = self._loop.call_later(_RETURN_CHECK, self._look_for_return)
+        self._timer = self._loop.call_later(self._times.return_check, self._look_for_return)
 
     def _look_for_return(self) -> None:
         self._timer = None
@@ -315,7 +315,7 @@ class Controller:
         except _TROUBLE as error:
             _LOG.debug("%s: not back: %s", self._label, error)
             self._let_go()
-            self._timer = self._loop.call_later(_RETURN_CHECK, self._look_for_return)
+            self._timer = self._loop.call_later(self._times.return_check, self._look_for_return)
             return False
         else:
             _LOG.warning("%s: is back and works", self._label)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Callable, Final
 
 from . import registers as reg
@@ -34,7 +35,8 @@ class Handshake:
         control = self._read(reg.CC)
         if control & reg.CC_ENABLE and not self._read(reg.CSTS) & (reg.CSTS_READY | reg.CSTS_FATAL):
             # It is still starting, and must not be stopped before it is ready (§3.1.3.5).
-            await self._until(lambda: self._ready() or self._fatal(), "becomes neither ready nor failed")
+            with contextlib.suppress(ControllerFailed):
+                await self._until(lambda: self._ready() or self._fatal(), "does not become ready")
         self._registers.set(reg.CC, control & ~(reg.CC_ENABLE | reg.CC_SHUTDOWN_MASK))
         await self._until(lambda: not self._ready(), "does not stop")
 
