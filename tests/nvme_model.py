@@ -13,6 +13,7 @@ import asyncio
 import mmap
 import os
 import struct
+import weakref
 from collections.abc import Iterator
 from typing import Any, Callable, NamedTuple
 
@@ -105,6 +106,7 @@ class Model:
         self._cap = (queue_entries - 1) | 1 << 16 | 20 << 24 | stride << 32 | 1 << 37
         self._stride = 4 << stride
         self._pages: dict[int, memoryview] = {}
+        self._taken: list[weakref.ref[mmap.mmap]] = []
         self._held: dict[int, Entry] = {}
         self._mastering = False
         self._clear()
@@ -157,7 +159,18 @@ class Model:
             os.close(fd)
 
     def memory(self, _device: Any = None, limit: int = 32) -> DmaMemory:
-        return DmaMemory(self.to_bus, take=lambda: HugePage(mmap.mmap(-1, HUGE)), limit=limit)
+        return DmaMemory(self.to_bus, take=self._take, limit=limit)
+
+    def _take(self) -> HugePage:
+        memory = mmap.mmap(-1, HUGE)
+        self._taken.append(weakref.ref(memory))
+        return HugePage(memory)
+
+    @property
+    def pages_in_use(self) -> int:
+        """Pages of the host that were taken and not given back, without waiting for the garbage collector."""
+        memories = (reference() for reference in self._taken)
+        return sum(1 for memory in memories if memory is not None and not memory.closed)
 
     def pull(self) -> None:
         """Take the device out of its slot."""

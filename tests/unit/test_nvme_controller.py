@@ -375,6 +375,7 @@ def test_a_device_that_is_pulled_fails_everything_until_it_is_back() -> None:
                 assert outcome.errno == errno.ENODEV
             assert controller.missing
             assert model.closed >= 1
+            assert model.pages_in_use == 0
             model.hold = lambda entry: False
             model._clear()
             model.registers[CC] = 0
@@ -437,6 +438,7 @@ def test_the_end_tells_the_device_and_gives_everything_back() -> None:
             assert not model.registers[CC] & 1
             assert not model._mastering
             assert model.closed == 1
+            assert model.pages_in_use == 0
             await asyncio.gather(*writes)  # they were waited for
             with pytest.raises(OSError, match="detached"):
                 await disk(controller).read(0, 512)

@@ -260,6 +260,7 @@ class IoChannel:
         """Fail everything, now and from now on, with this error, until :meth:`resume`. The controller is disabled."""
         self._refusal = number, why
         queue, self.queue = self.queue, None
+        self._memory = None
         commands = [each for each in queue.abandon() if isinstance(each, Transfer)] if queue is not None else []
         waiting = [*commands, *self._waiting]
         self._waiting.clear()

@@ -34,7 +34,7 @@ class HugePage:
     """2 MiB of memory at virtual address ``virtual``. ``bus`` is where the controller sees it, once it is mapped."""
 
     def __init__(self, memory: mmap.mmap) -> None:
-        self._memory = memory
+        self._memory: mmap.mmap | None = memory
         self.view = memoryview(memory)
         self.virtual = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         self.bus = 0
@@ -54,9 +54,11 @@ class HugePage:
 
     def give_back(self) -> None:
         self.view.release()
+        memory, self._memory = self._memory, None
         # Somebody may still hold a view of it; then it goes with that.
         with contextlib.suppress(BufferError):
-            self._memory.close()
+            if memory is not None:
+                memory.close()
 
 
 class Piece:
