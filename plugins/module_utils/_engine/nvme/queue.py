@@ -24,9 +24,15 @@ _COMPLETION: Final = struct.Struct("<I4xHHHH")
 
 
 class Command:
-    """What is put into a submission queue; ``finish`` is called once, when its completion is there."""
+    """What is put into a submission queue; ``finish`` is called once, when its completion is there.
 
-    __slots__ = ("cdw10", "cdw11", "cdw12", "cid", "deadline", "nsid", "opcode", "prp1", "prp2")
+    The defaults are the class's, so that making one, which happens for every read and write, sets only what differs.
+    """
+
+    prp1: int = 0
+    prp2: int = 0
+    cid: int = -1
+    deadline: float = 0.0
 
     def __init__(self, opcode: int, nsid: int, cdw10: int = 0, cdw11: int = 0, cdw12: int = 0) -> None:
         self.opcode = opcode
@@ -34,10 +40,6 @@ class Command:
         self.cdw10 = cdw10
         self.cdw11 = cdw11
         self.cdw12 = cdw12
-        self.prp1 = 0
-        self.prp2 = 0
-        self.cid = -1
-        self.deadline = 0.0
 
     def finish(self, status: int, result: int) -> None:
         """``status`` is 0 for success, ``result`` is dword 0 of the completion."""

@@ -179,7 +179,7 @@ class VfioDevice:
     def _explained(self, error: OSError, group: str) -> EngineError:
         where = error.filename or f"vfio group {group}"
         if error.errno == errno.EBUSY:
-            return Busy(f"{self.address}: {where} is in use by another process. Stop that first.")
+            return Busy(f"{self.address}: {where} is in use by another process, or for another device of its group")
         if error.errno in (errno.EACCES, errno.EPERM):
             denied = EngineError(
                 f"{self.address}: {where} may not be opened. Run the engine as root, or give its user /dev/vfio/{group}"
