@@ -15,13 +15,14 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, Final, NamedTuple
 
 from . import __version__
 from .bdev.base import Bdev, BdevRegistry
+from .bdev.controllers import NvmeControllers
 from .config import BadConfig, Entry, Section, parse
 from .errors import EngineError, Invalid
 from .facts import DEFAULT_DRAIN_SECONDS
@@ -85,6 +86,7 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self.pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="pool")
         self.bdevs = BdevRegistry()
+        self.nvme = NvmeControllers(self.submit)
         self.bdev_options: dict[str, int | bool] = dict(_BDEV_OPTIONS)
         self.iscsi_options_set = False
         self.target = IscsiTarget(self.bdevs)
@@ -99,7 +101,7 @@ class Engine:
         self._initializing = False
         self._pending: list[Section] | None = None
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         """Run something that blocks in the pool."""
         return self.loop.run_in_executor(self.pool, functools.partial(function, *arguments))
 
@@ -222,8 +224,13 @@ class Engine:
     def configuration_of(self, subsystem: str) -> list[Entry] | None:
         """The calls that make the live state again, in SPDK's order; None for a subsystem without configuration."""
         if subsystem == "bdev":
-            devices = (Entry(*call) for bdev in self.bdevs for call in (bdev.config(), *bdev.further_config()))
-            return [Entry("bdev_set_options", dict(self.bdev_options)), *devices, Entry("bdev_wait_for_examine")]
+            made = (call for bdev in self.bdevs for call in (bdev.config(), *bdev.further_config()))
+            calls = [*self.nvme.config(), *(call for call in made if call is not None)]
+            return [
+                Entry("bdev_set_options", dict(self.bdev_options)),
+                *(Entry(*call) for call in calls),
+                Entry("bdev_wait_for_examine"),
+            ]
         if subsystem == "iscsi":
             target = self.target
             calls = [
@@ -269,7 +276,8 @@ class Engine:
 
     async def _close(self) -> None:
         notify_systemd("STOPPING=1")
-        for step in (self._stop_web, self.server.close, self._drain, self._flush, self.store.close):
+        steps = (self._stop_web, self.server.close, self._drain, self._flush, self.store.close, self.nvme.close)
+        for step in steps:
             try:
                 await step()
             except Exception:
@@ -288,7 +296,7 @@ class Engine:
 
     async def _flush(self) -> None:
         """Everything written survives a power cut after this."""
-        started = {bdev.name: bdev.flush() for bdev in self.bdevs}
+        started = {bdev.name: bdev.flush() for bdev in self.bdevs if not bdev.missing}
         flushes = {name: asyncio.ensure_future(flush) for name, flush in started.items() if flush is not None}
         if flushes:
             await asyncio.wait(flushes.values(), timeout=_FLUSH_SECONDS)

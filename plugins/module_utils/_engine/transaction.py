@@ -31,6 +31,8 @@ _LOG = logging.getLogger(__name__)
 _KINDS: Final = ("portal_groups", "initiator_groups", "nodes", "auth_groups")
 _BEHIND: Final = frozenset({"device", "portals", "leaving"})
 """What of an object is not put back by copying: it has effects elsewhere."""
+_APPLY: Final = "engine_apply"
+_HARDWARE: Final = "bdev_nvme_"
 _CALLS_PER_TURN: Final = 32
 _CONTAINERS: Final = (list, dict, set)
 
@@ -80,8 +82,11 @@ def _check(engine: Engine, calls: Iterable[Call]) -> None:
             method = engine.dispatcher.check(call.method, call.params)
         except RpcError as error:
             raise _named(number, call, error) from None
-        if not method.mutates or method.handler is engine.dispatcher.methods["engine_apply"].handler:
+        if not method.mutates or call.method == _APPLY:
             raise _named(number, call, RpcError(INVALID_PARAMS, "Invalid parameters: it is no change of its own"))
+        if call.method.startswith(_HARDWARE):
+            why = "Invalid parameters: whether a controller can be had again is not known. Call it by itself."
+            raise _named(number, call, RpcError(INVALID_PARAMS, why))
         if lost is not None and not call.loses_data:
             why = f"Invalid parameters: it comes after {lost}, which cannot be undone. Put what deletes data last."
             raise _named(number, call, RpcError(INVALID_PARAMS, why))
@@ -117,7 +122,8 @@ class Savepoint:
         }
         self._luns = {name: _luns(node) for name, node in target.nodes.items()}
         self._bdevs: dict[str, Bdev] = {bdev.name: bdev for bdev in engine.bdevs}
-        self._recipes = {bdev.name: Entry(*bdev.config()) for bdev in engine.bdevs}
+        made = {bdev.name: bdev.config() for bdev in engine.bdevs}
+        self._recipes = {name: Entry(*call) for name, call in made.items() if call is not None}
         self._limits = {bdev.name: bdev.tap.limits if bdev.tap else RateLimits() for bdev in engine.bdevs}
         self._unrestored = list(engine.store.unrestored)
         named = {str(call.params.get("filename", "")) for call in calls}
@@ -176,11 +182,12 @@ class Savepoint:
                     await engine.attempt(recipe)
                 except RpcError as error:
                     _LOG.error("bdev %s could not be put back: %s", name, error)
-                    continue
-            bdev = engine.bdevs.get(name)
-            if (bdev.tap.limits if bdev.tap else RateLimits()) != self._limits[name]:
-                tap_of(bdev).set_limits(self._limits[name])
-        engine.bdevs.sort(list(self._recipes))
+        for name, limits in self._limits.items():
+            if name in engine.bdevs:
+                bdev = engine.bdevs.get(name)
+                if (bdev.tap.limits if bdev.tap else RateLimits()) != limits:
+                    tap_of(bdev).set_limits(limits)
+        engine.bdevs.sort(list(self._bdevs))
 
     def _restore_luns(self) -> None:
         for name, luns in self._luns.items():

@@ -10,7 +10,21 @@ from ..method import Method
 
 def all_methods() -> list[Method]:
     """Every method the engine answers."""
-    from . import bdev, bdev_qos, framework, histogram, iscsi, iscsi_auth, live, log, notify, scsi, transaction
+    from . import (
+        bdev,
+        bdev_nvme,
+        bdev_qos,
+        framework,
+        histogram,
+        iscsi,
+        iscsi_auth,
+        live,
+        log,
+        notify,
+        scsi,
+        transaction,
+    )
 
-    modules = (framework, log, notify, bdev, bdev_qos, scsi, iscsi, iscsi_auth, live, histogram, transaction)
+    devices = (bdev, bdev_nvme, bdev_qos, scsi)
+    modules = (framework, log, notify, *devices, iscsi, iscsi_auth, live, histogram, transaction)
     return [method for module in modules for method in module.METHODS]
