@@ -59,4 +59,4 @@ def test_folding_leaves_little_and_loses_no_bit(bits) -> None:
     assert left <= crc32c._ENOUGH * 8 or left == bits
     for count, _mask, shifts in folds:
         bits -= count
-        assert all(0 <= shift and shift + count <= bits for shift in shifts)
+        assert all(shift >= 0 and shift + count <= bits for shift in shifts)
