@@ -127,7 +127,8 @@ class Connection(Receiver):
         self.target.sessions.connection_joins(self, session)
         if self.target.settling.after(session.who, lambda: self.resume(_PREDECESSORS)):
             self.pause(_PREDECESSORS)
-        self.target.clock.watch(self, self.target.options.nop_in_interval or _LOOK_SECONDS)
+        self.heard = False
+        self.target.clock.watch(self, self._look_seconds())
         _log.info("%s logged in to %s", self, session.node.name if session.node else "discovery")
 
     def limit_output(self, peer_receive_limit: int) -> None:
@@ -293,7 +294,7 @@ class Connection(Receiver):
         if self.leaving:
             self.close_because("it does not read the last answer")
             return None
-        if self._is_stalled_for() >= (options.nop_timeout or _STALL_SECONDS):
+        if round(self._is_stalled_for()) >= (options.nop_timeout or _STALL_SECONDS):
             self.drop("it stopped within a PDU, or does not read what it is sent")
             return None
         heard, self.heard = self.heard, False
@@ -302,9 +303,13 @@ class Connection(Receiver):
             return None
         self._ping_tag = pdu.RESERVED_TAG
         if heard or not options.nop_in_interval or self._pauses:
-            return float(options.nop_in_interval or _LOOK_SECONDS)
+            return self._look_seconds()
         self.ping()
         return float(options.nop_timeout or _LOOK_SECONDS)
+
+    def _look_seconds(self) -> float:
+        options = self.target.options
+        return float(options.nop_in_interval or min(options.nop_timeout or _LOOK_SECONDS, _LOOK_SECONDS))
 
     def _is_stalled_for(self) -> float:
         now = self._loop.time()

@@ -99,7 +99,8 @@ class Sessions(SessionTable):
         self._clock.watch(session, values.number("DefaultTime2Wait") + retain)
 
     def _timed_out(self, session: Session) -> None:
-        self.end(session, "its initiator did not come back")
+        _log.warning("%s ends: its initiator did not come back", session)
+        self.end(session)
 
     # -- telling -----------------------------------------------------------------------------------------------------
 
