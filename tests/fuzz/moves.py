@@ -39,7 +39,8 @@ class Move(NamedTuple):
     """Bytes to send. ``opcode`` None is no PDU at all, just ``data``.
 
     ``fields`` overwrite those of a PDU that is right otherwise; ``patches`` then overwrite bytes of its header, and
-    ``keep`` cuts what is sent. What depends on the connection (numbers, tags) is filled in when it is sent.
+    ``keep`` cuts what is sent. What depends on the connection (numbers, tags) is filled in when it is sent. Where there
+    are digests, ``spoil`` makes that of the header (1) or of the data (2) wrong.
     """
 
     opcode: int | None = None
@@ -52,27 +53,26 @@ class Move(NamedTuple):
     fields: tuple[tuple[str, int], ...] = ()
     patches: tuple[tuple[int, int], ...] = ()
     keep: int | None = None
+    spoil: int = 0
 
     def __repr__(self) -> str:
         """What differs from the defaults, with long runs of zeros cut short."""
         told = {name: value for name, value in self._asdict().items() if value != Move._field_defaults[name]}
         return f"Move({', '.join(f'{name}={_short(value)}' for name, value in told.items())})"
 
-    def build(self, numbers: dict[str, int], isid: bytes) -> bytes:
+    def build(self, opcode: int, numbers: dict[str, int], isid: bytes) -> Pdu:
         """``numbers`` are the connection's CmdSN, ExpStatSN, tags … by the names of the header's fields."""
-        if self.opcode is None:
-            return self.data
         pdu = Pdu(
-            self.opcode, self.flags, immediate=self.immediate, data=self.data, ahs=self.ahs, lun=self.lun, cdb=self.cdb
+            opcode, self.flags, immediate=self.immediate, data=self.data, ahs=self.ahs, lun=self.lun, cdb=self.cdb
         )
         known = {name: value for name, value in numbers.items() if not (self.cdb and FIELDS[name][0] >= 32)}
         pdu.set(**known)
-        if self.opcode == wire.LOGIN:
+        if opcode == wire.LOGIN:
             pdu.header[8:14] = isid
         pdu.set(**dict(self.fields))
         for place, value in self.patches:
             pdu.header[place] = value
-        return bytes(pdu)[: self.keep]
+        return pdu
 
 
 def _short(value: object) -> str:
@@ -130,6 +130,7 @@ def requests(opcodes: st.SearchStrategy[int], changes: int) -> st.SearchStrategy
             fields=field_changes(changes),
             patches=st.just(()),
             keep=st.none(),
+            spoil=st.sampled_from((0, 0, 0, 0, 0, 0, 1, 2)),
         )
 
     return opcodes.flatmap(of)
