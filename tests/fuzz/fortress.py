@@ -101,6 +101,7 @@ class Fortress:
     def suffer(self, *attacks: Attack) -> None:
         """Let attackers loose, move by move in turns. Raises Finding."""
         crews: list[list[Initiator]] = []
+        tags: dict[Initiator, int] = {}
         try:
             for attack in attacks:
                 crews.append([])
@@ -109,7 +110,7 @@ class Fortress:
             for step in range(longest):
                 for attack, crew in zip(attacks, crews):
                     if step < len(attack.moves) and crew:
-                        _send(crew[step % len(crew)], attack.moves[step], _ISIDS[attack.isid % 2])
+                        _send(crew[step % len(crew)], attack.moves[step], _ISIDS[attack.isid % 2], tags)
             for initiator in chain(*crews):
                 _hear_out(initiator)
         finally:
@@ -212,14 +213,20 @@ def fortress(archive: Path) -> Iterator[Fortress]:
         engine.remove()
 
 
-def _send(initiator: Initiator, move: Move, isid: bytes) -> None:
-    """A target that closed the connection has had enough, which is its right."""
+def _send(initiator: Initiator, move: Move, isid: bytes, tags: dict[Initiator, int]) -> None:
+    """Make a move. ``tags`` are those of each connection's last command.
+
+    A target that closed the connection has had enough, which is its right.
+    """
     numbers = {
         "cmd_sn": initiator.cmd_sn,
         "exp_stat_sn": initiator.exp_stat_sn,
-        "itt": initiator.next_tag(),
+        "itt": initiator.next_tag() if move.opcode != wire.DATA_OUT else tags.get(initiator, 0),
+        **({"ref_task_tag": tags.get(initiator, 0)} if move.opcode == wire.TASK_REQUEST else {}),
         **({"tsih": initiator.tsih} if move.opcode == wire.LOGIN else {}),
     }
+    if move.opcode == wire.SCSI_COMMAND:
+        tags[initiator] = numbers["itt"]
     takes_number = move.opcode is not None and move.opcode != wire.DATA_OUT and not move.immediate
     if takes_number:
         initiator.cmd_sn = (initiator.cmd_sn + 1) % 2**32

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Final, NamedTuple
 
 from hypothesis import strategies as st
@@ -33,6 +34,19 @@ _CDB_OPCODES: Final = (
     *(0x35, 0x37, 0x3B, 0x3C, 0x41, 0x42, 0x48, 0x4D, 0x55, 0x56, 0x57, 0x5A, 0x5E, 0x5F, 0x7F, 0x83, 0x84, 0x88),
     *(0x89, 0x8A, 0x8B, 0x8E, 0x8F, 0x90, 0x91, 0x93, 0x9C, 0x9E, 0xA0, 0xA2, 0xA3, 0xA8, 0xAA, 0xAE, 0xAF, 0xFF),
 )
+
+
+_IO_10: Final = struct.Struct(">BxLxHxxxxxxx")
+_IO_16: Final = struct.Struct(">BxQLxx")
+
+_LIKELY: Final[dict[int, dict[str, tuple[int, ...]]]] = {
+    wire.SCSI_COMMAND: {"expected_length": (0, 512, 1024, 8192, 65536, 2**24)},
+    wire.DATA_OUT: {"ttt": (RESERVED_TAG, 1, 2, 3), "buffer_offset": (0, 0, 512, 1024, 8192), "data_sn": (0, 0, 1)},
+    wire.TEXT: {"ttt": (RESERVED_TAG, 1, 2)},
+    wire.NOP_OUT: {"ttt": (RESERVED_TAG, 1)},
+    wire.LOGOUT: {"cid": (0, 1, 2)},
+}
+"""Fields that make a PDU fit what came before it, often enough."""
 
 
 class Move(NamedTuple):
@@ -100,10 +114,18 @@ def field_changes(most: int) -> st.SearchStrategy[tuple[tuple[str, int], ...]]:
 
 
 def cdbs() -> st.SearchStrategy[bytes]:
-    """Known and unknown operation codes; the rest near what means something, or anything."""
+    """Reads and writes that are right; known and unknown operation codes with what is near to make sense, or not."""
+    lba, blocks = st.integers(0, 2047), st.sampled_from((0, 1, 2, 16, 128))
+    io_10 = st.builds(
+        lambda code, lba, blocks: _IO_10.pack(code, lba, blocks), st.sampled_from((0x28, 0x2A)), lba, blocks
+    )
+    io_16 = st.builds(
+        lambda code, lba, blocks: _IO_16.pack(code, lba, blocks), st.sampled_from((0x88, 0x8A)), lba, blocks
+    )
     opcodes = st.sampled_from(_CDB_OPCODES) | st.integers(0, 255)
     small = st.lists(st.sampled_from((0, 0, 0, 1, 8, 0x80, 0xFF)), min_size=15, max_size=15).map(bytes)
-    return st.builds(lambda opcode, rest: bytes([opcode]) + rest, opcodes, small | st.binary(min_size=15, max_size=15))
+    strange = st.builds(lambda code, rest: bytes([code]) + rest, opcodes, small | st.binary(min_size=15, max_size=15))
+    return st.one_of(io_10, io_16, strange)
 
 
 _DATA: Final = st.binary(max_size=64) | st.sampled_from((0, 512, 1024, 4096, 8192, 65536)).map(bytes)
@@ -117,6 +139,10 @@ def requests(opcodes: st.SearchStrategy[int], changes: int) -> st.SearchStrategy
     """PDUs with up to ``changes`` wrong fields."""
 
     def of(opcode: int) -> st.SearchStrategy[Move]:
+        likely = [
+            st.sampled_from(values).map(lambda value, name=name: (name, value))  # type: ignore[misc]
+            for name, values in _LIKELY.get(opcode, {}).items()
+        ]
         is_command = opcode == wire.SCSI_COMMAND
         return st.builds(
             Move,
@@ -127,7 +153,7 @@ def requests(opcodes: st.SearchStrategy[int], changes: int) -> st.SearchStrategy
             ahs=_AHS,
             cdb=cdbs() if is_command else st.just(b""),
             lun=_LUNS,
-            fields=field_changes(changes),
+            fields=st.builds(lambda right, wrong: right + wrong, st.tuples(*likely), field_changes(changes)),
             patches=st.just(()),
             keep=st.none(),
             spoil=st.sampled_from((0, 0, 0, 0, 0, 0, 1, 2)),
