@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from engine_process import eventually
@@ -38,7 +39,7 @@ def initiator(target: TargetInProcess) -> Iterator[Initiator]:
         yield initiator
 
 
-def write_pdu(initiator: Initiator, lba: int, data: bytes, **options: int) -> Pdu:
+def write_pdu(initiator: Initiator, lba: int, data: bytes, **options: Any) -> Pdu:
     flags = wire.FINAL | wire.WRITE | wire.SIMPLE
     return initiator.command(cdb.write_10(lba, 1), flags=flags, length=BLOCK, data=data, **options)
 
