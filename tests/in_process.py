@@ -58,7 +58,7 @@ class HeldDisk(MallocBdev):
 
 
 class TargetInProcess:
-    """``with TargetInProcess() as target``: node ``target.name`` with a :class:`HeldDisk` as LUN 0, another as LUN 1."""
+    """``with TargetInProcess() as target``: node ``target.name`` has a :class:`HeldDisk` as LUN 0, another as LUN 1."""
 
     def __init__(self, **options: int | bool) -> None:
         self._options = options
