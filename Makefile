@@ -61,9 +61,9 @@ test-spdk: ## The modules with SPDK's engine: SPDK=/path/to/iscsi_tgt make test-
 test-vm: venv $(COLLECTION) engine ## The role on virtual machines, with real NVMe disks (SMOKE=1: one machine, the main line)
 	@scripts/test_vm.sh
 
-bench: venv $(COLLECTION) engine ## Compare the engine with tgtd (QUICK=1: a short run, CONTROL=1: configuring it)
-	@$(if $(CONTROL),,scripts/apt.sh $(CLIENTS) tgt)
-	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m benchmark.$(if $(CONTROL),control,bench) \
+bench: venv $(COLLECTION) engine ## Compare the engine with tgtd (QUICK=1: a short run, CONTROL=1: configuring it, CROWD=1: many sessions)
+	@$(if $(CONTROL)$(CROWD),,scripts/apt.sh $(CLIENTS) tgt)
+	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m benchmark.$(if $(CONTROL),control,$(if $(CROWD),crowd,bench)) \
 		$(if $(QUICK),--quick) $(ARGS)
 
 dist: venv ## Build the collection's archive in build/

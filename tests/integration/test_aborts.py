@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from engine_process import eventually
@@ -38,7 +39,7 @@ def initiator(target: TargetInProcess) -> Iterator[Initiator]:
         yield initiator
 
 
-def write_pdu(initiator: Initiator, lba: int, data: bytes, **options: int) -> Pdu:
+def write_pdu(initiator: Initiator, lba: int, data: bytes, **options: Any) -> Pdu:
     flags = wire.FINAL | wire.WRITE | wire.SIMPLE
     return initiator.command(cdb.write_10(lba, 1), flags=flags, length=BLOCK, data=data, **options)
 
@@ -126,11 +127,57 @@ def test_who_comes_back_is_served_after_what_it_left_behind(
         assert block(again, 30) == b"new." * (BLOCK // 4)
 
 
-def test_others_are_served_meanwhile(target: TargetInProcess, initiator: Initiator) -> None:
+def test_others_and_other_units_are_served_meanwhile(target: TargetInProcess, initiator: Initiator) -> None:
     working_write(target, initiator, 30, b"o" * BLOCK)
     initiator.close()
-    with target.connect(name=OTHER).login(target.name) as other:
+    with target.connect(name=OTHER).login(target.name) as other, target.login() as again:
         assert other.execute(cdb.unit_ready()).status == GOOD
+        assert again.execute(cdb.unit_ready(), lun=1).status in (GOOD, 2)  # or a unit attention, at once
+        late = again.command(cdb.unit_ready())
+        again.send(late)
+        assert_silent(again)
+        target.release()
+        again.finish(late)
+
+
+def test_another_path_of_the_initiator_waits_for_what_a_lost_one_left_behind(
+    target: TargetInProcess, initiator: Initiator
+) -> None:
+    with target.connect(isid=bytes.fromhex("800000000009")).login(target.name) as path:
+        working_write(target, initiator, 31, b"old." * (BLOCK // 4))
+        initiator.close()
+        eventually(lambda: target.call(lambda: len(target.iscsi.sessions.connections)) == 1, "the lost connection")
+        anew = write_pdu(path, 31, b"new." * (BLOCK // 4))
+        path.send(anew)
+        assert_silent(path)
+        target.release()
+        assert path.finish(anew).status == GOOD
+        assert block(path, 31) == b"new." * (BLOCK // 4)
+
+
+def test_what_waits_behind_a_lost_path_can_be_aborted(target: TargetInProcess, initiator: Initiator) -> None:
+    with target.connect(isid=bytes.fromhex("800000000009")).login(target.name) as path:
+        working_write(target, initiator, 32, b"old." * (BLOCK // 4))
+        initiator.close()
+        eventually(lambda: target.call(lambda: len(target.iscsi.sessions.connections)) == 1, "the lost connection")
+        anew = write_pdu(path, 32, b"new." * (BLOCK // 4))
+        request = path.task_request(ABORT_TASK, ref_task_tag=anew.itt)
+        path.send(anew, request)
+        assert_silent(path)
+        target.release()
+        assert response(path, request) == COMPLETE
+        assert block(path, 32) == b"old." * (BLOCK // 4)
+
+
+def test_a_reset_waits_for_what_others_left_behind(target: TargetInProcess, initiator: Initiator) -> None:
+    with target.connect(name=OTHER).login(target.name) as other:
+        working_write(target, other, 33, b"o" * BLOCK)
+    eventually(lambda: target.call(lambda: len(target.iscsi.sessions.connections)) == 1, "the lost connection")
+    request = initiator.task_request(LUN_RESET)
+    initiator.send(request)
+    assert_silent(initiator)
+    target.release()
+    assert response(initiator, request) == COMPLETE
 
 
 # -- many tasks

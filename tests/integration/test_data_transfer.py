@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from random import Random
+from typing import Any
 
 import pytest
 from engine_process import Target
@@ -154,7 +155,7 @@ def ahs(kind: int, content: bytes) -> bytes:
     return whole + bytes(-len(whole) % 4)
 
 
-def with_ahs(initiator: Initiator, code: bytes, segments: bytes, **options: int) -> Pdu:
+def with_ahs(initiator: Initiator, code: bytes, segments: bytes, **options: Any) -> Pdu:
     plain = initiator.command(code[:16], **options)
     plain.ahs = segments
     return plain.set(ahs_words=len(segments) // 4)

@@ -22,6 +22,7 @@ from .login import Login
 from .portal import Portal
 from .receiving import Handlers, Receiver
 from .session import HALF, SERIAL_MASK, Held, Session
+from .settling import wait_for
 from .text_exchange import TextExchange
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ _STALL_SECONDS: Final = 60
 _WORK_LIMIT: Final = 64 * 1024 * 1024
 """Bytes that READs may be about to give back; what comes then waits in the socket."""
 _WORKING: Final = "its READs take much memory"
-_PREDECESSORS: Final = "commands of an earlier connection are still being carried out"
 _KEEPALIVE: Final = (
     ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
     ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60),
@@ -125,8 +125,7 @@ class Connection(Receiver):
         self.begin_digests(agreed.header_digest, agreed.data_digest)
         self.limit_output(agreed.peer_receive_limit)
         self.target.sessions.connection_joins(self, session)
-        if self.target.settling.after(session.who, lambda: self.resume(_PREDECESSORS)):
-            self.pause(_PREDECESSORS)
+        self.be_careful()
         self.heard = False
         self.target.clock.watch(self, self._look_seconds())
         _log.info("%s logged in to %s", self, session.node.name if session.node else "discovery")
@@ -229,6 +228,35 @@ class Connection(Receiver):
             self._working += task.expected
             if self._working > _WORK_LIMIT:
                 self.pause(_WORKING)
+
+    def be_careful(self) -> None:
+        """While commands that the initiator left behind are still being carried out, nothing overtakes them."""
+        session = self.open_session
+        left = self.target.settling.left_by(session.who)
+        if left and not self.closed:
+            self.run = self._run_behind  # type: ignore[method-assign]
+            wait_for(left, self._stop_being_careful)
+
+    def _stop_being_careful(self) -> None:
+        if not self.target.settling.left_by(self.open_session.who):
+            self.__dict__.pop("run", None)
+
+    def _run_behind(self, task: IscsiTask) -> None:
+        """Run the command when nothing that was left behind on its logical unit is on its way."""
+        left = self.target.settling.left_by(self.open_session.who, task.lun) if task.lun is not None else []
+        if left:
+            task.own_data_out()
+            self.running[task.itt] = task
+        wait_for(left, lambda: self._run_at_last(task))
+
+    def _run_at_last(self, task: IscsiTask) -> None:
+        self.running.pop(task.itt, None)
+        if task.aborted:
+            self.finish(task)
+        else:
+            Connection.run(self, task)
+        if not self.running:
+            self._tell_idle()
 
     def finish(self, task: IscsiTask) -> None:
         """Answer a command that is done."""
@@ -398,6 +426,7 @@ class Connection(Receiver):
             self.session.forget(self)
         self.incoming.clear()
         self.waiting_writes.clear()
+        self.__dict__.pop("run", None)
         self._tell_idle()
         for _stat_sn, future in self._fences:
             future.set_result(None)

@@ -51,8 +51,8 @@ UNDERFLOW: Final = 0x02
 
 
 # Reject reasons, §11.17.1. Not used: 07h (task in progress) is about TASK REASSIGN, 0Ch (waiting for logout) about
-# targets that refuse commands after asking for a logout, which this one carries out until the connection ends; text that
-# is too long (0Ah) is a protocol error here.
+# targets that refuse commands after asking for a logout, which this one carries out until the connection ends. Text
+# that is too long is a protocol error here, not 0Ah.
 REJECT_DATA_DIGEST: Final = 0x02
 REJECT_SNACK: Final = 0x03
 REJECT_PROTOCOL_ERROR: Final = 0x04
