@@ -329,6 +329,16 @@ def test_a_peer_whose_reads_take_much_memory_has_to_wait(target: TargetInProcess
         assert len(initiator.finish(command).data) == size
 
 
+def test_a_peer_that_reads_nothing_is_dropped() -> None:
+    with TargetInProcess(nop_timeout=1, nop_in_interval=0) as target, target.login() as initiator:
+        size = 2**20
+        flags = wire.FINAL | wire.READ | wire.SIMPLE
+        initiator.send(
+            *(initiator.command(cdb.read_10(0, size // BLOCK), flags=flags, length=size) for _each in range(60))
+        )
+        eventually(lambda: not target.call(lambda: target.iscsi.sessions.connections), "the end of the connection")
+
+
 def test_a_peer_that_reads_nothing_has_to_wait(target: TargetInProcess, initiator: Initiator) -> None:
     size = 2**20
     commands = [
