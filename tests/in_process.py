@@ -58,7 +58,7 @@ class HeldDisk(MallocBdev):
 
 
 class TargetInProcess:
-    """``with TargetInProcess() as target``: node ``target.name`` with a :class:`HeldDisk` as LUN 0."""
+    """``with TargetInProcess() as target``: node ``target.name`` has a :class:`HeldDisk` as LUN 0, another as LUN 1."""
 
     def __init__(self, **options: int | bool) -> None:
         self._options = options
@@ -91,7 +91,9 @@ class TargetInProcess:
         self.iscsi.create_initiator_group(2, ["ANY"], ["ANY"])
         self.iscsi.create_portal_group(1, [("127.0.0.1", str(self.port))])
         self.iscsi.start_serving()
-        self.iscsi.create_node(self.name, "", [(1, 2)], [(0, "Held0")], 64, Auth(disable_chap=True))
+        bdevs.create(MallocBdev("Free0", 2048, 512))
+        luns = [(0, "Held0"), (1, "Free0")]
+        self.iscsi.create_node(self.name, "", [(1, 2)], luns, 64, Auth(disable_chap=True))
 
     def call(self, function: Callable[[], T]) -> T:
         """Run a function where the target runs, and give what it returns."""

@@ -11,13 +11,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from engine_process import DEADLINE, NODE_BASE, Engine, eventually
 from fuzz.moves import Move
 from pdu import cdb, wire
+from pdu.digests import DigestInitiator, WrongDigest
 from pdu.initiator import Closed, Initiator, LoginRefused
+from pdu.joined import Joined
 from pdu.wire import RESERVED_TAG, Pdu
 
 _BLOCK: Final = 512
@@ -45,10 +48,12 @@ class Start(Enum):
     IN_CHAP = "in the middle of CHAP"
     LOGGED_IN = "logged in"
     DISCOVERY = "in a discovery session"
+    DIGESTS = "logged in, with digests"
+    TWO_CONNECTIONS = "logged in, with two connections that take turns"
 
 
 class Attack(NamedTuple):
-    """What one connection does."""
+    """What one initiator does."""
 
     start: Start
     moves: Sequence[Move]
@@ -94,33 +99,42 @@ class Fortress:
     # -- attacking ---------------------------------------------------------------------------------------------------
 
     def suffer(self, *attacks: Attack) -> None:
-        """Let attackers loose, each on its connection, move by move in turns. Raises Finding."""
-        initiators: list[Initiator | None] = []
+        """Let attackers loose, move by move in turns. Raises Finding."""
+        crews: list[list[Initiator]] = []
+        tags: dict[Initiator, int] = {}
         try:
-            initiators += map(self._begin, attacks)
+            for attack in attacks:
+                crews.append([])
+                self._begin(attack, crews[-1])
             longest = max((len(attack.moves) for attack in attacks), default=0)
             for step in range(longest):
-                for attack, initiator in zip(attacks, initiators):
-                    if step < len(attack.moves) and initiator is not None:
-                        _send(initiator, attack.moves[step], _ISIDS[attack.isid % 2])
-            for initiator in initiators:
-                if initiator is not None:
-                    _hear_out(initiator)
+                for attack, crew in zip(attacks, crews):
+                    if step < len(attack.moves) and crew:
+                        _send(crew[step % len(crew)], attack.moves[step], _ISIDS[attack.isid % 2], tags)
+            for initiator in chain(*crews):
+                _hear_out(initiator)
         finally:
-            for initiator in initiators:
-                if initiator is not None:
-                    initiator.close()
+            for initiator in chain(*crews):
+                initiator.close()
         self.check()
 
-    def _begin(self, attack: Attack) -> Initiator | None:
-        """None for a target that does not let anybody in any more, which is no harm."""
-        initiator = Initiator(("127.0.0.1", self.port), isid=_ISIDS[attack.isid % 2])
+    def _begin(self, attack: Attack, crew: list[Initiator]) -> None:
+        """Fill ``crew`` with connections. Who is refused has lost, which is no harm."""
+        initiator = DigestInitiator(("127.0.0.1", self.port), isid=_ISIDS[attack.isid % 2])
+        crew.append(initiator)
         identity = {"InitiatorName": initiator.name, "SessionType": "Normal", "TargetName": self._node("fuzz")}
         try:
             if attack.start is Start.LOGGED_IN:
                 initiator.login(self._node("fuzz"))
             elif attack.start is Start.DISCOVERY:
                 initiator.login()
+            elif attack.start is Start.DIGESTS:
+                initiator.login(self._node("fuzz"), HeaderDigest="CRC32C", DataDigest="CRC32C")
+            elif attack.start is Start.TWO_CONNECTIONS:
+                initiator.login(self._node("fuzz"), MaxConnections="2")
+                second = Joined(initiator, 1)
+                crew.append(second)
+                second.join(self._node("fuzz"))
             elif attack.start is Start.IN_LOGIN:
                 initiator.send(initiator.login_pdu(identity, transit=False))
                 initiator.receive()
@@ -129,10 +143,8 @@ class Fortress:
                 for pairs in (keys, {"CHAP_A": "7"}):
                     initiator.send(initiator.login_pdu(pairs, csg=0, nsg=1, transit=False))
                     initiator.receive()
-        except LoginRefused:
-            initiator.close()
-            return None
-        return initiator
+        except (LoginRefused, Closed):
+            return
 
     # -- what must hold ----------------------------------------------------------------------------------------------
 
@@ -201,19 +213,36 @@ def fortress(archive: Path) -> Iterator[Fortress]:
         engine.remove()
 
 
-def _send(initiator: Initiator, move: Move, isid: bytes) -> None:
-    """A target that closed the connection has had enough, which is its right."""
+def _send(initiator: Initiator, move: Move, isid: bytes, tags: dict[Initiator, int]) -> None:
+    """Make a move. ``tags`` are those of each connection's last command.
+
+    A target that closed the connection has had enough, which is its right.
+    """
     numbers = {
         "cmd_sn": initiator.cmd_sn,
         "exp_stat_sn": initiator.exp_stat_sn,
-        "itt": initiator.next_tag(),
+        "itt": initiator.next_tag() if move.opcode != wire.DATA_OUT else tags.get(initiator, 0),
+        **({"ref_task_tag": tags.get(initiator, 0)} if move.opcode == wire.TASK_REQUEST else {}),
         **({"tsih": initiator.tsih} if move.opcode == wire.LOGIN else {}),
     }
+    if move.opcode == wire.SCSI_COMMAND:
+        tags[initiator] = numbers["itt"]
     takes_number = move.opcode is not None and move.opcode != wire.DATA_OUT and not move.immediate
     if takes_number:
         initiator.cmd_sn = (initiator.cmd_sn + 1) % 2**32
     with suppress(OSError):
-        initiator.socket.sendall(move.build(numbers, isid))
+        initiator.socket.sendall(_encoded(initiator, move, numbers, isid))
+
+
+def _encoded(initiator: Initiator, move: Move, numbers: dict[str, int], isid: bytes) -> bytes:
+    if move.opcode is None:
+        return move.data
+    pdu = move.build(move.opcode, numbers, isid)
+    if isinstance(initiator, DigestInitiator):
+        header = initiator.header_digest and move.spoil == 1
+        data = initiator.data_digest and move.spoil == 2 and bool(pdu.data)
+        return initiator.protected(pdu, spoil_header=header, spoil_data=data)[: move.keep]
+    return bytes(pdu)[: move.keep]
 
 
 def _hear_out(initiator: Initiator) -> None:
@@ -226,6 +255,8 @@ def _hear_out(initiator: Initiator) -> None:
             _judge(initiator.receive())
     except (Closed, ConnectionError):
         return
+    except WrongDigest as error:
+        raise Finding(f"the target sent a wrong digest: {error}") from None
     except TimeoutError:
         raise Finding(f"the target keeps a connection that the initiator ended {DEADLINE} s ago") from None
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Final, NamedTuple
 
 from hypothesis import strategies as st
@@ -35,11 +36,25 @@ _CDB_OPCODES: Final = (
 )
 
 
+_IO_10: Final = struct.Struct(">BxLxHxxxxxxx")
+_IO_16: Final = struct.Struct(">BxQLxx")
+
+_LIKELY: Final[dict[int, dict[str, tuple[int, ...]]]] = {
+    wire.SCSI_COMMAND: {"expected_length": (0, 512, 1024, 8192, 65536, 2**24)},
+    wire.DATA_OUT: {"ttt": (RESERVED_TAG, 1, 2, 3), "buffer_offset": (0, 0, 512, 1024, 8192), "data_sn": (0, 0, 1)},
+    wire.TEXT: {"ttt": (RESERVED_TAG, 1, 2)},
+    wire.NOP_OUT: {"ttt": (RESERVED_TAG, 1)},
+    wire.LOGOUT: {"cid": (0, 1, 2)},
+}
+"""Fields that make a PDU fit what came before it, often enough."""
+
+
 class Move(NamedTuple):
     """Bytes to send. ``opcode`` None is no PDU at all, just ``data``.
 
     ``fields`` overwrite those of a PDU that is right otherwise; ``patches`` then overwrite bytes of its header, and
-    ``keep`` cuts what is sent. What depends on the connection (numbers, tags) is filled in when it is sent.
+    ``keep`` cuts what is sent. What depends on the connection (numbers, tags) is filled in when it is sent. Where there
+    are digests, ``spoil`` makes that of the header (1) or of the data (2) wrong.
     """
 
     opcode: int | None = None
@@ -52,27 +67,26 @@ class Move(NamedTuple):
     fields: tuple[tuple[str, int], ...] = ()
     patches: tuple[tuple[int, int], ...] = ()
     keep: int | None = None
+    spoil: int = 0
 
     def __repr__(self) -> str:
         """What differs from the defaults, with long runs of zeros cut short."""
         told = {name: value for name, value in self._asdict().items() if value != Move._field_defaults[name]}
         return f"Move({', '.join(f'{name}={_short(value)}' for name, value in told.items())})"
 
-    def build(self, numbers: dict[str, int], isid: bytes) -> bytes:
+    def build(self, opcode: int, numbers: dict[str, int], isid: bytes) -> Pdu:
         """``numbers`` are the connection's CmdSN, ExpStatSN, tags … by the names of the header's fields."""
-        if self.opcode is None:
-            return self.data
         pdu = Pdu(
-            self.opcode, self.flags, immediate=self.immediate, data=self.data, ahs=self.ahs, lun=self.lun, cdb=self.cdb
+            opcode, self.flags, immediate=self.immediate, data=self.data, ahs=self.ahs, lun=self.lun, cdb=self.cdb
         )
         known = {name: value for name, value in numbers.items() if not (self.cdb and FIELDS[name][0] >= 32)}
         pdu.set(**known)
-        if self.opcode == wire.LOGIN:
+        if opcode == wire.LOGIN:
             pdu.header[8:14] = isid
         pdu.set(**dict(self.fields))
         for place, value in self.patches:
             pdu.header[place] = value
-        return bytes(pdu)[: self.keep]
+        return pdu
 
 
 def _short(value: object) -> str:
@@ -100,10 +114,18 @@ def field_changes(most: int) -> st.SearchStrategy[tuple[tuple[str, int], ...]]:
 
 
 def cdbs() -> st.SearchStrategy[bytes]:
-    """Known and unknown operation codes; the rest near what means something, or anything."""
+    """Reads and writes that are right; known and unknown operation codes with what is near to make sense, or not."""
+    lba, blocks = st.integers(0, 2047), st.sampled_from((0, 1, 2, 16, 128))
+    io_10 = st.builds(
+        lambda code, lba, blocks: _IO_10.pack(code, lba, blocks), st.sampled_from((0x28, 0x2A)), lba, blocks
+    )
+    io_16 = st.builds(
+        lambda code, lba, blocks: _IO_16.pack(code, lba, blocks), st.sampled_from((0x88, 0x8A)), lba, blocks
+    )
     opcodes = st.sampled_from(_CDB_OPCODES) | st.integers(0, 255)
     small = st.lists(st.sampled_from((0, 0, 0, 1, 8, 0x80, 0xFF)), min_size=15, max_size=15).map(bytes)
-    return st.builds(lambda opcode, rest: bytes([opcode]) + rest, opcodes, small | st.binary(min_size=15, max_size=15))
+    strange = st.builds(lambda code, rest: bytes([code]) + rest, opcodes, small | st.binary(min_size=15, max_size=15))
+    return st.one_of(io_10, io_16, strange)
 
 
 _DATA: Final = st.binary(max_size=64) | st.sampled_from((0, 512, 1024, 4096, 8192, 65536)).map(bytes)
@@ -117,6 +139,10 @@ def requests(opcodes: st.SearchStrategy[int], changes: int) -> st.SearchStrategy
     """PDUs with up to ``changes`` wrong fields."""
 
     def of(opcode: int) -> st.SearchStrategy[Move]:
+        likely = [
+            st.sampled_from(values).map(lambda value, name=name: (name, value))  # type: ignore[misc]
+            for name, values in _LIKELY.get(opcode, {}).items()
+        ]
         is_command = opcode == wire.SCSI_COMMAND
         return st.builds(
             Move,
@@ -127,9 +153,10 @@ def requests(opcodes: st.SearchStrategy[int], changes: int) -> st.SearchStrategy
             ahs=_AHS,
             cdb=cdbs() if is_command else st.just(b""),
             lun=_LUNS,
-            fields=field_changes(changes),
+            fields=st.builds(lambda right, wrong: right + wrong, st.tuples(*likely), field_changes(changes)),
             patches=st.just(()),
             keep=st.none(),
+            spoil=st.sampled_from((0, 0, 0, 0, 0, 0, 1, 2)),
         )
 
     return opcodes.flatmap(of)

@@ -31,7 +31,7 @@ def test_what_is_no_login_before_the_login_is_done(walls: Fortress, opcode: int,
 
 
 @settings(
-    max_examples=150,
+    max_examples=80,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -21,6 +21,7 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.schema i
     Array,
     Choice,
     Decoder,
+    Fields,
     Integer,
     Mismatch,
     Pair,
@@ -48,7 +49,7 @@ HUGE = (2**63, 2**64, 10**40, -1 - 2**63, 1e300)
 
 def kind_of(decoder: Decoder) -> type:
     """The JSON type that a parameter is meant to have."""
-    kinds: dict[type, type] = {Integer: int, String: str, Choice: str, Array: list, Pair: dict}
+    kinds: dict[type, type] = {Integer: int, String: str, Choice: str, Array: list, Pair: dict, Fields: dict}
     if decoder in (boolean, anything):
         return bool if decoder is boolean else dict
     return kinds[type(decoder)]
@@ -64,7 +65,7 @@ def sample(decoder: Decoder) -> Any:
         return decoder.values[0]
     if isinstance(decoder, Array):
         return [sample(decoder.item)] * max(decoder.least, 1)
-    if isinstance(decoder, Pair):
+    if isinstance(decoder, (Pair, Fields)):
         return {name: sample(field.decoder) for name, field in decoder.table.items() if field.required}
     return True if decoder is boolean else {}
 
@@ -88,7 +89,7 @@ def wrong(decoder: Decoder) -> Iterator[Any]:
         if decoder.least:
             yield []
         yield from ([value] for value in wrong(decoder.item))
-    elif isinstance(decoder, Pair):
+    elif isinstance(decoder, (Pair, Fields)):
         whole = sample(decoder)
         yield {**whole, "surplus": 1}
         for name, field in decoder.table.items():

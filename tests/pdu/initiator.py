@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pdu import wire
 from pdu.wire import RESERVED_TAG, Pdu, parse_text, text_data
@@ -85,7 +85,7 @@ class Initiator:
         self.socket = socket.create_connection(address, timeout=TIMEOUT)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def __enter__(self) -> Initiator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -153,7 +153,7 @@ class Initiator:
         self._tag += 1
         return self._tag
 
-    def _numbered(self, pdu: Pdu, cmd_sn: int | None = None) -> Pdu:
+    def numbered(self, pdu: Pdu, cmd_sn: int | None = None) -> Pdu:
         """Give ``pdu`` the next command number, or ``cmd_sn``; immediate PDUs show the next one without taking it."""
         number = self.cmd_sn if cmd_sn is None else cmd_sn
         if cmd_sn is None and not pdu.header[0] & wire.IMMEDIATE:
@@ -183,24 +183,24 @@ class Initiator:
         """A SCSI command; ``length`` is the expected data transfer length, ``data`` the immediate data."""
         tag = self.next_tag()
         pdu = Pdu(wire.SCSI_COMMAND, flags, immediate=immediate, data=data, lun=lun, cdb=cdb, itt=tag)
-        return self._numbered(pdu.set(expected_length=length), cmd_sn)
+        return self.numbered(pdu.set(expected_length=length), cmd_sn)
 
     def data_out(self, itt: int, ttt: int, offset: int, data: bytes, *, data_sn: int, final: bool, lun: int = 0) -> Pdu:
         pdu = Pdu(wire.DATA_OUT, wire.FINAL if final else 0, data=data, lun=lun, itt=itt, ttt=ttt)
         return pdu.set(exp_stat_sn=self.exp_stat_sn, data_sn=data_sn, buffer_offset=offset)
 
     def nop_out(self, data: bytes = b"", *, immediate: bool = True) -> Pdu:
-        return self._numbered(Pdu(wire.NOP_OUT, immediate=immediate, data=data, itt=self.next_tag(), ttt=RESERVED_TAG))
+        return self.numbered(Pdu(wire.NOP_OUT, immediate=immediate, data=data, itt=self.next_tag(), ttt=RESERVED_TAG))
 
     def text(self, pairs: dict[str, str], *, ttt: int = RESERVED_TAG) -> Pdu:
-        return self._numbered(Pdu(wire.TEXT, data=text_data(pairs), itt=self.next_tag(), ttt=ttt))
+        return self.numbered(Pdu(wire.TEXT, data=text_data(pairs), itt=self.next_tag(), ttt=ttt))
 
     def logout(self, reason: int = 0, cid: int = 0) -> Pdu:
-        return self._numbered(Pdu(wire.LOGOUT, wire.FINAL | reason, immediate=True, itt=self.next_tag(), cid=cid))
+        return self.numbered(Pdu(wire.LOGOUT, wire.FINAL | reason, immediate=True, itt=self.next_tag(), cid=cid))
 
     def task_request(self, function: int, *, ref_task_tag: int = RESERVED_TAG, lun: int = 0) -> Pdu:
         pdu = Pdu(wire.TASK_REQUEST, wire.FINAL | function, immediate=True, lun=lun, itt=self.next_tag())
-        return self._numbered(pdu.set(ref_task_tag=ref_task_tag))
+        return self.numbered(pdu.set(ref_task_tag=ref_task_tag))
 
     # -- dialogues
 

@@ -23,7 +23,7 @@ class Joined(Initiator):
         self._tag = cid * _TAGS_A_CONNECTION
 
     @property
-    def cmd_sn(self) -> int:  # type: ignore[override]
+    def cmd_sn(self) -> int:
         return self.first.cmd_sn
 
     @cmd_sn.setter

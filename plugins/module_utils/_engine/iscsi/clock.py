@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from typing import Protocol
+from typing import Final, Protocol
 
 _log = logging.getLogger(__name__)
+
+_EARLY: Final = 0.1
+"""Seconds by which somebody may be called early, so that a repeated second stays one."""
 
 
 class Watched(Protocol):
@@ -21,7 +24,7 @@ class Watched(Protocol):
 
 
 class Clock:
-    """Wakes up once a second at most, and only while somebody waits. Nobody is called early, some up to 1 s late."""
+    """Wakes up once a second at most, and only while somebody waits; so some are called up to 1 s late."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, set[Watched]] = {}
@@ -36,7 +39,7 @@ class Clock:
     def watch(self, who: Watched, seconds: float) -> None:
         """Call ``who.due()`` in so many seconds, and no longer at the time that was set before."""
         self.forget(who)
-        second = math.ceil(asyncio.get_running_loop().time() + seconds)
+        second = math.ceil(asyncio.get_running_loop().time() + seconds - _EARLY)
         self._second[who] = second
         self._waiting.setdefault(second, set()).add(who)
         if self._timer is None or second < self._timer_second:

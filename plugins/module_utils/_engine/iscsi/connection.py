@@ -22,6 +22,7 @@ from .login import Login
 from .portal import Portal
 from .receiving import Handlers, Receiver
 from .session import HALF, SERIAL_MASK, Held, Session
+from .settling import wait_for
 from .text_exchange import TextExchange
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ _STALL_SECONDS: Final = 60
 _WORK_LIMIT: Final = 64 * 1024 * 1024
 """Bytes that READs may be about to give back; what comes then waits in the socket."""
 _WORKING: Final = "its READs take much memory"
-_PREDECESSORS: Final = "commands of an earlier connection are still being carried out"
 _KEEPALIVE: Final = (
     ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
     ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60),
@@ -126,9 +126,9 @@ class Connection(Receiver):
         self.limit_output(agreed.peer_receive_limit)
         self.target.sessions.connection_joins(self, session)
         self.target.logged_in(self)
-        if self.target.settling.after(session.who, lambda: self.resume(_PREDECESSORS)):
-            self.pause(_PREDECESSORS)
-        self.target.clock.watch(self, self.target.options.nop_in_interval or _LOOK_SECONDS)
+        self.be_careful()
+        self.heard = False
+        self.target.clock.watch(self, self._look_seconds())
         _log.info("%s logged in to %s", self, session.node.name if session.node else "discovery")
 
     @property
@@ -235,6 +235,35 @@ class Connection(Receiver):
             if self._working > _WORK_LIMIT:
                 self.pause(_WORKING)
 
+    def be_careful(self) -> None:
+        """While commands that the initiator left behind are still being carried out, nothing overtakes them."""
+        session = self.open_session
+        left = self.target.settling.left_by(session.who)
+        if left and not self.closed:
+            self.run = self._run_behind  # type: ignore[method-assign]
+            wait_for(left, self._stop_being_careful)
+
+    def _stop_being_careful(self) -> None:
+        if not self.target.settling.left_by(self.open_session.who):
+            self.__dict__.pop("run", None)
+
+    def _run_behind(self, task: IscsiTask) -> None:
+        """Run the command when nothing that was left behind on its logical unit is on its way."""
+        left = self.target.settling.left_by(self.open_session.who, task.lun) if task.lun is not None else []
+        if left:
+            task.own_data_out()
+            self.running[task.itt] = task
+        wait_for(left, lambda: self._run_at_last(task))
+
+    def _run_at_last(self, task: IscsiTask) -> None:
+        self.running.pop(task.itt, None)
+        if task.aborted:
+            self.finish(task)
+        else:
+            Connection.run(self, task)
+        if not self.running:
+            self._tell_idle()
+
     def finish(self, task: IscsiTask) -> None:
         """Answer a command that is done."""
         task.finished = True
@@ -299,7 +328,7 @@ class Connection(Receiver):
         if self.leaving:
             self.close_because("it does not read the last answer")
             return None
-        if self._is_stalled_for() >= (options.nop_timeout or _STALL_SECONDS):
+        if round(self._is_stalled_for()) >= (options.nop_timeout or _STALL_SECONDS):
             self.drop("it stopped within a PDU, or does not read what it is sent")
             return None
         heard, self.heard = self.heard, False
@@ -308,9 +337,13 @@ class Connection(Receiver):
             return None
         self._ping_tag = pdu.RESERVED_TAG
         if heard or not options.nop_in_interval or self._pauses:
-            return float(options.nop_in_interval or _LOOK_SECONDS)
+            return self._look_seconds()
         self.ping()
         return float(options.nop_timeout or _LOOK_SECONDS)
+
+    def _look_seconds(self) -> float:
+        options = self.target.options
+        return float(options.nop_in_interval or min(options.nop_timeout or _LOOK_SECONDS, _LOOK_SECONDS))
 
     def _is_stalled_for(self) -> float:
         now = self._loop.time()
@@ -390,7 +423,7 @@ class Connection(Receiver):
         self.end_sending()
         self._socket.close()
         self.handlers = full_feature.NO_HANDLERS
-        lost = self.unfinished()
+        lost = [task for task in self.unfinished() if not task.aborted]
         for task in lost:
             task.abort()
             if not task.immediate:
@@ -400,6 +433,7 @@ class Connection(Receiver):
             self.session.forget(self)
         self.incoming.clear()
         self.waiting_writes.clear()
+        self.__dict__.pop("run", None)
         self._tell_idle()
         for _stat_sn, future in self._fences:
             future.set_result(None)

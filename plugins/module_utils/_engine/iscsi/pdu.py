@@ -51,7 +51,8 @@ UNDERFLOW: Final = 0x02
 
 
 # Reject reasons, §11.17.1. Not used: 07h (task in progress) is about TASK REASSIGN, 0Ch (waiting for logout) about
-# targets that refuse commands after asking for a logout, which this one carries out until the connection ends.
+# targets that refuse commands after asking for a logout, which this one carries out until the connection ends. Text
+# that is too long is a protocol error here, not 0Ah.
 REJECT_DATA_DIGEST: Final = 0x02
 REJECT_SNACK: Final = 0x03
 REJECT_PROTOCOL_ERROR: Final = 0x04
@@ -59,7 +60,6 @@ REJECT_NOT_SUPPORTED: Final = 0x05
 REJECT_TOO_MANY_IMMEDIATE: Final = 0x06
 REJECT_DATA_ACK: Final = 0x08
 REJECT_INVALID_FIELD: Final = 0x09
-REJECT_TOO_LONG: Final = 0x0A
 
 # Asynchronous events, §11.9.1. Event 4 (negotiate anew) has no use: what the target declares stays the same.
 ASYNC_SCSI_EVENT: Final = 0

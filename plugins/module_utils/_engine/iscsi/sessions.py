@@ -81,6 +81,8 @@ class Sessions(SessionTable):
         self.connections.discard(connection)
         session = connection.session
         if session is not None:
+            if connection.running:
+                self._be_careful(session)
             if session.nexus is not None:
                 for lun_id in {task.lun.id for task in lost if task.lun is not None}:
                     session.nexus.attend(lun_id, CommandsClearedByEvent)
@@ -90,6 +92,13 @@ class Sessions(SessionTable):
                     self._left_alone(session, connection.is_orderly)
         for event in self._departures:
             event.set()
+
+    def _be_careful(self, like: Session) -> None:
+        """On every path of the initiator: nothing overtakes the commands that a lost connection left behind."""
+        for session in self:
+            if session.who == like.who:
+                for connection in session.connections.values():
+                    connection.be_careful()
 
     def _left_alone(self, session: Session, is_orderly: bool) -> None:
         """The last connection is gone. Unless both sides wanted that, wait for Time2Wait and Time2Retain."""
@@ -102,7 +111,8 @@ class Sessions(SessionTable):
         self._clock.watch(session, values.number("DefaultTime2Wait") + retain)
 
     def _timed_out(self, session: Session) -> None:
-        self.end(session, "its initiator did not come back")
+        _log.warning("%s ends: its initiator did not come back", session)
+        self.end(session)
 
     # -- telling -----------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import functools
 from collections.abc import Iterable
 from typing import Callable
 
+from ..scsi.device import LogicalUnit
 from .command import IscsiTask
 
 Initiator = tuple[str, str]
@@ -52,13 +53,14 @@ class Settling:
         if not left:
             self._left_by.pop(initiator, None)
 
-    def after(self, initiator: Initiator, then: Callable[[], None]) -> bool:
-        """Call ``then`` when nothing that the initiator left behind is on its way; False when nothing is now."""
-        left = self._left_by.get(initiator)
-        if not left:
-            return False
-        wait_for([self.when_settled(task) for task in left], then)
-        return True
+    def left_by(self, initiator: Initiator, lun: LogicalUnit | None = None) -> list[asyncio.Future[None]]:
+        """What the initiator left behind, on one logical unit or on all."""
+        left = self._left_by.get(initiator, ())
+        return [self.when_settled(task) for task in left if lun is None or task.lun is lun]
+
+    def left_on(self, lun: LogicalUnit) -> list[asyncio.Future[None]]:
+        """What anybody left behind on a logical unit."""
+        return [self.when_settled(task) for left in self._left_by.values() for task in left if task.lun is lun]
 
 
 def wait_for(futures: list[asyncio.Future[None]], then: Callable[[], None]) -> None:

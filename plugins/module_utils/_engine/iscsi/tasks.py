@@ -124,7 +124,7 @@ def _clear_task_set(connection: Connection, request: Request) -> Outcome:
         return Outcome(NO_LUN)
     found = list(_tasks(connection, lun))
     _tell({owner.open_session.nexus for owner, _task in found}, connection, [lun], CommandsCleared)
-    return Outcome(COMPLETE, _abort(found))
+    return Outcome(COMPLETE, _abort(found) + connection.target.settling.left_on(lun))
 
 
 def _logical_unit_reset(connection: Connection, request: Request) -> Outcome:
@@ -211,7 +211,7 @@ def _reset(connection: Connection, luns: list[LogicalUnit]) -> list[asyncio.Futu
     settled: list[asyncio.Future[None]] = []
     own = connection.open_session.nexus
     for lun in luns:
-        settled += _abort(list(_tasks(connection, lun)))
+        settled += _abort(list(_tasks(connection, lun))) + connection.target.settling.left_on(lun)
     _tell(own.device.nexuses if own else (), connection, luns, BusDeviceReset)
     return settled
 

@@ -117,6 +117,15 @@ class Pair:
         return tuple(fields[name] for name in self.order)
 
 
+@dataclass(frozen=True)
+class Fields:
+    table: Table
+
+    def __call__(self, value: Any, where: str) -> dict[str, Any]:
+        given = decode_object(self.table, value, where)
+        return {name: each for name, each in given.items() if each is not None}
+
+
 def integer(low: int, high: int) -> Decoder:
     """A whole number from ``low`` to ``high``; 64.0 and 6.4e1 are whole, as for SPDK, and "64" is not a number."""
     return Integer(low, high)
@@ -152,6 +161,11 @@ def array(item: Decoder, limit: int, least: int = 0) -> Decoder:
 def pair(table: Table, order: Sequence[str]) -> Decoder:
     """An object whose fields become a tuple in ``order``."""
     return Pair(table, tuple(order))
+
+
+def fields(table: Table) -> Decoder:
+    """An object; what is not given and has no default is not in it."""
+    return Fields(table)
 
 
 def decode_object(table: Table, value: Any, where: str = "") -> dict[str, Any]:

@@ -42,6 +42,7 @@ EXTENSIONS: Final = (
     "iscsi_target_node_enable",
     "iscsi_target_node_remove_lun",
     "iscsi_target_node_set_options",
+    "iscsi_target_node_set_redirect.permanent",
 )
 """Where the engine goes beyond SPDK's methods."""
 
