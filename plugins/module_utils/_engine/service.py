@@ -259,8 +259,17 @@ class Engine:
                 key = comparable(full_name(key, self.target.options.node_base))
         return kind, key
 
+    def changed(self) -> None:
+        """Something changed that nobody asked for: save it soon."""
+        saving = asyncio.ensure_future(self.store.commit())
+        # When it fails, the store says so and tries again.
+        saving.add_done_callback(lambda done: done.cancelled() or done.exception())
+
     def remove_bdev(self, bdev: Bdev) -> None:
-        """Its LUNs go first; who listens to notifications learns of it."""
+        """What is made of it and its LUNs go first; who listens to notifications learns of it."""
+        for above in self.bdevs:
+            if bdev in above.below() and not above.lose(bdev):
+                self.remove_bdev(above)
         self.target.hot_remove(bdev)
         self.bdevs.delete(bdev.name)
         self.notifications.send(UNREGISTER, bdev.name)

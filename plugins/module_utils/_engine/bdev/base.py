@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import uuid as uuid_module
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Protocol, Union
 
 from ..errors import Exists, Invalid, NoDevice
@@ -110,6 +110,14 @@ class Bdev(ABC):
     @abstractmethod
     def config(self) -> tuple[str, dict[str, Any]] | None:
         """The RPC method and parameters that make this device again; None when it comes with something else."""
+
+    def below(self) -> Sequence[Bdev]:
+        """The devices that this one is made of."""
+        return ()
+
+    def lose(self, base: Bdev) -> bool:  # noqa: ARG002
+        """``base`` is about to go: does this device go on without it?"""
+        return False
 
     def distrust(self) -> None:
         """The memory that the device lent turned out to be gone; it reads another way from now on."""

@@ -14,6 +14,7 @@ def all_methods() -> list[Method]:
         bdev,
         bdev_nvme,
         bdev_qos,
+        bdev_raid,
         framework,
         histogram,
         iscsi,
@@ -25,6 +26,6 @@ def all_methods() -> list[Method]:
         transaction,
     )
 
-    devices = (bdev, bdev_nvme, bdev_qos, scsi)
+    devices = (bdev, bdev_nvme, bdev_qos, bdev_raid, scsi)
     modules = (framework, log, notify, *devices, iscsi, iscsi_auth, live, histogram, transaction)
     return [method for module in modules for method in module.METHODS]

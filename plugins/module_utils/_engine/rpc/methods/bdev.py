@@ -31,10 +31,15 @@ _LONGEST_WAIT: Final = 86400.0
 def get_bdevs(engine: Engine, name: str | None, timeout: int) -> Any:
     """All devices or one, for which it waits up to ``timeout`` milliseconds."""
     if name is None:
-        return [bdev.to_rpc() for bdev in engine.bdevs]
+        return _shown(engine, list(engine.bdevs))
     if timeout and name not in engine.bdevs:
         return _appeared(engine, name, timeout)
-    return [engine.bdevs.get(name).to_rpc()]
+    return _shown(engine, [engine.bdevs.get(name)])
+
+
+def _shown(engine: Engine, bdevs: list[Bdev]) -> list[dict[str, Any]]:
+    claimed = {base for bdev in engine.bdevs for base in bdev.below()}
+    return [bdev.to_rpc(bdev in claimed) for bdev in bdevs]
 
 
 async def _appeared(engine: Engine, name: str, timeout: int) -> list[dict[str, Any]]:
@@ -42,7 +47,7 @@ async def _appeared(engine: Engine, name: str, timeout: int) -> list[dict[str, A
     while name not in engine.bdevs and time.monotonic() < deadline:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(engine.notifications.next(), deadline - time.monotonic())
-    return [engine.bdevs.get(name).to_rpc()]
+    return _shown(engine, [engine.bdevs.get(name)])
 
 
 def get_iostat(engine: Engine, names: list[str] | None, per_channel: bool, reset_mode: str) -> dict[str, Any]:
@@ -108,7 +113,7 @@ _METADATA: Final = ("md_size", "md_interleave", "dif_type", "dif_is_head_of_md",
 
 
 def malloc_delete(engine: Engine, name: str) -> bool:
-    unregister(engine, _of_kind(engine, name, MallocBdev))
+    unregister(engine, of_kind(engine, name, MallocBdev))
     return True
 
 
@@ -135,7 +140,7 @@ async def aio_create(
 
 async def aio_delete(engine: Engine, name: str, remove_file: bool) -> bool:
     """``remove_file`` is ours: delete the file too. When that fails the bdev stays."""
-    bdev = _of_kind(engine, name, AioBdev)
+    bdev = of_kind(engine, name, AioBdev)
     if remove_file:
         await engine.submit(bdev.remove_file)
     unregister(engine, bdev)
@@ -143,7 +148,7 @@ async def aio_delete(engine: Engine, name: str, remove_file: bool) -> bool:
 
 
 async def aio_rescan(engine: Engine, name: str) -> bool:
-    bdev = _of_kind(engine, name, AioBdev)
+    bdev = of_kind(engine, name, AioBdev)
     before = bdev.num_blocks
     await engine.submit(bdev.rescan)
     _resized(engine, bdev, before)
@@ -152,7 +157,7 @@ async def aio_rescan(engine: Engine, name: str) -> bool:
 
 async def aio_resize(engine: Engine, name: str, size: int) -> bool:
     """Ours: grow the file to ``size`` bytes."""
-    bdev = _of_kind(engine, name, AioBdev)
+    bdev = of_kind(engine, name, AioBdev)
     before = bdev.num_blocks
     await engine.submit(bdev.resize, size)
     _resized(engine, bdev, before)
@@ -175,7 +180,7 @@ def _resized(engine: Engine, bdev: Bdev, blocks_before: int) -> None:
         engine.notifications.send(RESIZE, bdev.name)
 
 
-def _of_kind(engine: Engine, name: str, kind: type[Kind]) -> Kind:
+def of_kind(engine: Engine, name: str, kind: type[Kind]) -> Kind:
     bdev = engine.bdevs.get(name)
     if not isinstance(bdev, kind):
         raise NoDevice(f"bdev {name} is of another kind: {bdev.product_name}")
