@@ -17,6 +17,7 @@ from typing import Any, Callable
 
 from ..errors import Invalid
 from ..facts import BLOCK_SIZES
+from . import holes
 from .backing import Backing, grow, open_backing, remove_file
 from .base import Bdev, Buffer, Submit
 from .mapping import map_file
@@ -50,6 +51,7 @@ class AioBdev(Bdev):
         self.readonly = readonly
         self.block_size_override = block_size != 0
         self.fallocate = fallocate
+        self.unmaps = fallocate and not readonly
         self.sparse = sparse
         self.consumes_inline = backing.in_memory
         self._fd = backing.fd
@@ -136,6 +138,28 @@ class AioBdev(Bdev):
 
     def flush(self) -> Awaitable[None]:
         return self._hand_off(os.fdatasync, self._fd)
+
+    def unmap(self, offset: int, length: int) -> Awaitable[None]:
+        self._forget_mapping()
+        return self._hand_off(holes.punch, self._fd, offset, length)
+
+    def write_zeroes(self, offset: int, length: int) -> Awaitable[None]:
+        if self._borrowers:
+            self.recall()
+        return self._write_zeroes_somehow(offset, length)
+
+    async def _write_zeroes_somehow(self, offset: int, length: int) -> None:
+        if not await self._hand_off(holes.zero, self._fd, offset, length):
+            await self._write_zeroes(offset, length)
+
+    def allocation(self, offset: int, length: int) -> Awaitable[tuple[bool, int]]:
+        return self._hand_off(holes.allocation, self._fd, offset, length)
+
+    def _forget_mapping(self) -> None:
+        """A file with holes is not mapped: reading a hole would fill it with memory."""
+        self.recall()
+        self._view = None
+        self.lends_memory = False
 
     def _map(self) -> None:
         """On tmpfs: lend the page cache itself to READs."""

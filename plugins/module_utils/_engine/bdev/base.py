@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import uuid as uuid_module
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterator
-from typing import Any, Callable, ClassVar, Protocol, Union
+from typing import Any, Callable, ClassVar, Final, Protocol, Union
 
 from ..errors import Exists, Invalid, NoDevice
 from ..facts import MAX_BDEV_NAME_BYTES
@@ -17,6 +18,9 @@ from ..facts import MAX_BDEV_NAME_BYTES
 Buffer = Union[bytes, bytearray, memoryview]
 Submit = Callable[..., asyncio.Future[Any]]
 """Runs a blocking function off the event loop: ``submit(function, *arguments)`` gives a future of its result."""
+
+
+_ZEROES: Final = 1024 * 1024
 
 
 class Borrower(Protocol):
@@ -52,6 +56,8 @@ class Bdev(ABC):
     lends_memory: bool = False
     """``read`` gives views of the device's own memory: whoever keeps one has to :meth:`lend` itself."""
     readonly: bool = False
+    unmaps: bool = False
+    """``unmap`` is possible."""
 
     def __init__(self, name: str, block_size: int, num_blocks: int, uuid: str | None = None) -> None:
         if not name or len(name.encode()) > MAX_BDEV_NAME_BYTES:
@@ -77,6 +83,28 @@ class Bdev(ABC):
     @abstractmethod
     def flush(self) -> Awaitable[None] | None:
         """Make every finished write survive a power cut."""
+
+    def unmap(self, offset: int, length: int) -> Awaitable[None] | None:
+        """Give the space of a range back; it reads as zeroes then. Only where ``unmaps``."""
+        raise OSError(errno.EOPNOTSUPP, f"bdev {self.name}: {length} bytes at {offset} cannot be unmapped")
+
+    def write_zeroes(self, offset: int, length: int) -> Awaitable[None] | None:
+        """Fill a range with zeroes; devices that know a faster way than writing them have their own."""
+        return self._write_zeroes(offset, length)
+
+    async def _write_zeroes(self, offset: int, length: int) -> None:
+        zeroes = memoryview(bytes(min(length, _ZEROES)))
+        while length:
+            part = min(length, _ZEROES)
+            pending = self.write(offset, zeroes[:part])
+            if pending is not None:
+                await pending
+            offset += part
+            length -= part
+
+    def allocation(self, offset: int, length: int) -> tuple[bool, int] | Awaitable[tuple[bool, int]]:  # noqa: ARG002
+        """Does the block at ``offset`` take space, and for how many bytes, at most ``length``, is that so?"""
+        return True, length
 
     @abstractmethod
     def config(self) -> tuple[str, dict[str, Any]]:
@@ -105,7 +133,9 @@ class Bdev(ABC):
 
     def io_types(self) -> set[str]:
         """SPDK's names of what the device does natively."""
-        return {"read", "flush", "reset"} if self.readonly else {"read", "write", "flush", "reset", "write_zeroes"}
+        if self.readonly:
+            return {"read", "flush", "reset"}
+        return {"read", "write", "flush", "reset", "write_zeroes", *(["unmap"] if self.unmaps else [])}
 
     def driver_specific(self) -> dict[str, Any]:
         return {}
