@@ -13,8 +13,9 @@ import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.malloc import MallocBdev
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import Exists, Invalid
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi import sense
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.commands import COMMANDS
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.device import Device, Nexus, Task
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.dispatch import COMMANDS, execute, prepare
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.dispatch import execute, prepare
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -176,8 +177,9 @@ def test_mode_sense_has_the_caching_page_with_write_cache_on(run: Run) -> None:
     assert data[4:7] == bytes([0x08, 0x12, 0x04])
 
 
-def test_changeable_values_are_none(run: Run) -> None:
-    assert not any(data_in(run("1a084800ff00"))[6:])
+def test_only_what_takes_effect_can_be_changed(run: Run) -> None:
+    assert data_in(run("1a084800ff00"))[6:] == bytes([0x04]) + bytes(17)  # WCE
+    assert not any(data_in(run("1a084100ff00"))[6:])
 
 
 def test_saved_pages_are_not_offered(run: Run) -> None:

@@ -19,7 +19,7 @@ from ..errors import Invalid
 from ..facts import BLOCK_SIZES
 from . import holes
 from .backing import Backing, grow, open_backing, remove_file
-from .base import Bdev, Buffer, Submit
+from .base import Bdev, Buffer, Submit, failed_at
 from .mapping import map_file
 
 _LOG = logging.getLogger(__name__)
@@ -187,7 +187,10 @@ class AioBdev(Bdev):
         buffer = bytearray(length)
         view = memoryview(buffer)
         while view:
-            got = os.preadv(self._fd, [view], offset)
+            try:
+                got = os.preadv(self._fd, [view], offset)
+            except OSError as error:
+                raise failed_at(error, offset) from None
             if not got:
                 raise OSError(errno.EIO, f"bdev {self.name}: {self.filename} ends at {offset}: it was truncated")
             view = view[got:]
@@ -197,7 +200,10 @@ class AioBdev(Bdev):
     def _write_blocking(self, offset: int, data: memoryview) -> None:
         view = memoryview(data)
         while view:
-            done = os.pwrite(self._fd, view, offset)
+            try:
+                done = os.pwrite(self._fd, view, offset)
+            except OSError as error:
+                raise failed_at(error, offset) from None
             view = view[done:]
             offset += done
 

@@ -43,6 +43,13 @@ class Statistics:
         self.errors = 0
 
 
+def failed_at(error: OSError, offset: int) -> OSError:
+    """Note in the error at which byte of the device it happened, unless something below knows it better."""
+    if getattr(error, "offset", None) is None:
+        error.offset = offset  # type: ignore[attr-defined]
+    return error
+
+
 class Bdev(ABC):
     """A block device. Offsets and lengths are bytes, multiples of ``block_size`` and inside the device.
 
@@ -56,6 +63,8 @@ class Bdev(ABC):
     lends_memory: bool = False
     """``read`` gives views of the device's own memory: whoever keeps one has to :meth:`lend` itself."""
     readonly: bool = False
+    atomic_bytes: int = 0
+    """As much is written all or nothing, whatever happens; 0: nothing is promised."""
     unmaps: bool = False
     """``unmap`` is possible."""
 
@@ -64,6 +73,7 @@ class Bdev(ABC):
             raise Invalid(f"bdev name {name!r}: 1 to {MAX_BDEV_NAME_BYTES} bytes are allowed")
         self.name = name
         self.block_size = block_size
+        self.physical_block_size = block_size
         self.num_blocks = num_blocks
         self.uuid = _normal_uuid(name, uuid)
         self.stats = Statistics()

@@ -21,6 +21,8 @@ class MallocBdev(Bdev):
     consumes_inline = True
     lends_memory = True
     unmaps = True
+    atomic_bytes = 1024 * 1024
+    """It is gone altogether after a power cut."""
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import socket
 from collections import deque
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Callable, Final
 from ..bdev.base import Bdev, Buffer
 from ..bdev.mapping import owned
 from ..scsi.dispatch import execute
-from . import full_feature, pdu, transfer
+from . import full_feature, pdu, tasks, transfer
 from .addresses import plain_peer
 from .keys import RECEIVE_LIMIT, Parameters
 from .login import Login
@@ -260,6 +261,8 @@ class Connection:
         self.takes_immediate_data = session.parameters.flag("ImmediateData")
         self._handlers = full_feature.DISCOVERY_HANDLERS if session.node is None else full_feature.HANDLERS
         session.connection = self
+        if session.nexus is not None:
+            session.nexus.abort = functools.partial(tasks.abort_for, self)
         self.target.sessions.add(session)
         _log.info("%s logged in to %s", self, session.node.name if session.node else "discovery")
 
@@ -500,5 +503,7 @@ class Connection:
         self._sink = None
         if self.session is not None:
             self.target.sessions.remove(self.session)
+            if self.session.nexus is not None:
+                self.session.nexus.abort = None
             self.session.connection = None  # else they would keep each other until the collector comes by
         self.target.connection_closed(self)

@@ -10,6 +10,7 @@ from typing import Any, Callable, NamedTuple
 
 from ..errors import Exists, Invalid, NotFound
 from ..scsi.device import Device
+from ..scsi.unit import Units
 from .access import InitiatorGroup
 from .addresses import bracketed, numeric_address, port_number
 from .auth import Auth
@@ -50,7 +51,9 @@ class Redirect(NamedTuple):
 class TargetNode:
     """What an initiator logs in to. ``queue_depth`` is the size of a session's command window."""
 
-    def __init__(self, name: str, alias: str, maps: list[Map], queue_depth: int, auth: Auth) -> None:
+    def __init__(
+        self, name: str, alias: str, maps: list[Map], queue_depth: int, auth: Auth, units: Units | None = None
+    ) -> None:
         self.name = name
         self.alias = alias
         self.maps: list[Map] = []
@@ -60,7 +63,7 @@ class TargetNode:
         self.auth = auth
         self.header_digest = False
         self.data_digest = False
-        self.device = Device(name)
+        self.device = Device(name, units)
         self.leaving = False
         """Being deleted: nobody may log in any more."""
         self.add_maps(maps)
@@ -89,6 +92,7 @@ class TargetNode:
     def _set_maps(self, maps: list[Map]) -> None:
         """A redirect goes with the last map of its portal group."""
         self.maps = maps
+        self.device.set_ports([group.tag for group in self.portal_groups()])
         if self.redirects:
             mapped = {each.portal_group.tag for each in maps}
             self.redirects = {tag: redirect for tag, redirect in self.redirects.items() if tag in mapped}
@@ -128,7 +132,7 @@ class TargetNode:
 
     def _made_of(self) -> dict[str, Any]:
         """SPDK leaves an empty alias out."""
-        luns = [{"bdev_name": lun.bdev.name, "lun_id": lun.id} for lun in self.device.luns.values()]
+        luns = [lun.to_rpc() for lun in self.device.luns.values()]
         return {
             "name": self.name,
             **({"alias_name": self.alias} if self.alias else {}),

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Callable, Final, NamedTuple
 
 from ..scsi.device import LogicalUnit
-from ..scsi.sense import BusDeviceReset
 from . import pdu
 from .transfer import IscsiTask, forget
 
@@ -86,14 +85,11 @@ _FUNCTIONS: Final[dict[int, Callable[[Connection, Request], Outcome]]] = {
 
 
 def _reset(connection: Connection, luns: list[LogicalUnit]) -> list[asyncio.Future[None]]:
-    """Abort everybody's tasks on these units; the other initiators learn of it by a unit attention (SAM-5 §7.6)."""
+    """Abort everybody's tasks on these units; all initiators learn of it by a unit attention (SAM-5 §6.3.3)."""
     settled: list[asyncio.Future[None]] = []
-    own = connection.open_session.nexus
     for lun in luns:
         settled += _abort(list(_tasks(connection, lun)))
-        for nexus in own.device.nexuses if own else ():
-            if nexus is not own:
-                nexus.attend(lun.id, BusDeviceReset)
+        lun.state.reset()
     return settled
 
 
@@ -123,6 +119,11 @@ def _abort(found: list[Found]) -> list[asyncio.Future[None]]:
         if not task.immediate:
             owner.open_session.release()
     return settled
+
+
+def abort_for(connection: Connection, lun: LogicalUnit) -> None:
+    """PREEMPT AND ABORT took the registration of this connection's nexus away."""
+    _abort([found for found in _tasks(connection, lun) if found[0] is connection])
 
 
 def _lun(connection: Connection, request: Request) -> LogicalUnit | None:

@@ -33,7 +33,7 @@ class IscsiTask(Task):
     buffer: bytearray | None = None
     """Where the data was received, to be used again."""
     finished: bool = False
-    aborted: bool = False
+    expected: int
 
     def __init__(
         self,

@@ -93,7 +93,7 @@ def create_target_node(
     name: str,
     alias_name: str,
     pg_ig_maps: list[tuple[int, int]],
-    luns: list[tuple[int, str]],
+    luns: list[tuple[int, str, bool, bool]],
     queue_depth: int,
     header_digest: bool,
     data_digest: bool,
@@ -113,8 +113,9 @@ def get_target_nodes(engine: Engine) -> list[dict[str, Any]]:
     return [node.to_rpc() for node in engine.target.nodes.values()]
 
 
-def add_lun(engine: Engine, name: str, bdev_name: str, lun_id: int) -> bool:
-    engine.target.add_lun(name, bdev_name, lun_id)
+def add_lun(engine: Engine, name: str, bdev_name: str, lun_id: int, removable: bool, readonly: bool) -> bool:
+    """``removable`` and ``readonly`` are ours."""
+    engine.target.add_lun(name, bdev_name, lun_id, removable, readonly)
     return True
 
 
@@ -169,8 +170,11 @@ _TAG: Final = required(integer(0, MAX_TAG))
 _NODE: Final = required(string(MAX_NAME_BYTES, least=1))
 _ANY_INT32: Final = integer(-INT32_MAX - 1, INT32_MAX)
 _MAPS: Final = required(array(pair({"ig_tag": _TAG, "pg_tag": _TAG}, ("pg_tag", "ig_tag")), MAX_MAPS_PER_NODE))
+_LUN_OPTIONS: Final = {"removable": optional(boolean, False), "readonly": optional(boolean, False)}
+"""Ours: SPDK knows neither."""
 _LUN: Final = pair(
-    {"lun_id": optional(integer(0, MAX_LUN_ID), 0), "bdev_name": required(string())}, ("lun_id", "bdev_name")
+    {"lun_id": optional(integer(0, MAX_LUN_ID), 0), "bdev_name": required(string()), **_LUN_OPTIONS},
+    ("lun_id", "bdev_name", *_LUN_OPTIONS),
 )
 _PORTAL: Final = pair({"host": required(string(256)), "port": required(string(16))}, ("host", "port"))
 _INITIATORS: Final = array(string(MAX_NAME_BYTES + 1, least=1), MAX_INITIATORS_PER_GROUP)
@@ -263,7 +267,12 @@ METHODS: Final = (
     Method(
         "iscsi_target_node_add_lun",
         add_lun,
-        {"name": _NODE, "bdev_name": required(string()), "lun_id": optional(integer(-1, MAX_LUN_ID), -1)},
+        {
+            "name": _NODE,
+            "bdev_name": required(string()),
+            "lun_id": optional(integer(-1, MAX_LUN_ID), -1),
+            **_LUN_OPTIONS,
+        },
         mutates=True,
     ),
     Method("iscsi_target_node_add_pg_ig_maps", add_maps, {"name": _NODE, "pg_ig_maps": _MAPS}, mutates=True),
