@@ -16,6 +16,7 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi import 
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.commands import COMMANDS
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.device import Device, Nexus, Task
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.dispatch import execute, prepare
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.unit import Options
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -117,9 +118,12 @@ def test_beyond_the_end(run: Run, cdb: str) -> None:
 
 
 def test_write_protected_unit(nexus: Nexus, run: Run) -> None:
-    nexus.device.luns[0].bdev.readonly = True
-    assert failure(run("2a00 00000000 00 0001 00", b"x" * 512)) == (sense.DATA_PROTECT, 0x27, 0x00)
-    assert data_in(run("1a003f00 ff00"))[2] & 0x80
+    nexus.device.add(1, nexus.device.luns[0].bdev, Options(readonly=True))
+    nexus.attentions.clear()
+    assert failure(run("2a00 00000000 00 0001 00", b"x" * 512, lun=1)) == (sense.DATA_PROTECT, 0x27, 0x00)
+    assert data_in(run("1a003f00 ff00", lun=1))[2] & 0x80
+    run("2a00 00000000 00 0001 00", b"x" * 512)
+    assert data_in(run("2800 00000000 00 0001 00", lun=1)) == b"x" * 512
 
 
 @pytest.mark.parametrize(("cdb", "length"), [("120000002400", 36), ("12000000ff00", 96), ("120000000500", 5)])

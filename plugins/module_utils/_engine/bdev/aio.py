@@ -150,7 +150,7 @@ class AioBdev(Bdev):
 
     async def _write_zeroes_somehow(self, offset: int, length: int) -> None:
         if not await self._hand_off(holes.zero, self._fd, offset, length):
-            await self._write_zeroes(offset, length)
+            await self._write_all_zeroes(offset, length)
 
     def allocation(self, offset: int, length: int) -> Awaitable[tuple[bool, int]]:
         return self._hand_off(holes.allocation, self._fd, offset, length)

@@ -10,7 +10,7 @@ import errno
 import uuid as uuid_module
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterator
-from typing import Any, Callable, ClassVar, Final, Protocol, Union
+from typing import Any, Callable, ClassVar, Protocol, Union
 
 from ..errors import Exists, Invalid, NoDevice
 from ..facts import MAX_BDEV_NAME_BYTES
@@ -18,9 +18,6 @@ from ..facts import MAX_BDEV_NAME_BYTES
 Buffer = Union[bytes, bytearray, memoryview]
 Submit = Callable[..., asyncio.Future[Any]]
 """Runs a blocking function off the event loop: ``submit(function, *arguments)`` gives a future of its result."""
-
-
-_ZEROES: Final = 1024 * 1024
 
 
 class Borrower(Protocol):
@@ -84,6 +81,11 @@ class Bdev(ABC):
         """Bytes."""
         return self.block_size * self.num_blocks
 
+    @property
+    def missing(self) -> bool:
+        """Is what stores the blocks gone, perhaps for a while, so that every read and write fails?"""
+        return False
+
     @abstractmethod
     def read(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]: ...
 
@@ -94,23 +96,27 @@ class Bdev(ABC):
     def flush(self) -> Awaitable[None] | None:
         """Make every finished write survive a power cut."""
 
-    def unmap(self, offset: int, length: int) -> Awaitable[None] | None:
+    def unmap(self, offset: int, length: int) -> Awaitable[Any] | None:
         """Give the space of a range back; it reads as zeroes then. Only where ``unmaps``."""
         raise OSError(errno.EOPNOTSUPP, f"bdev {self.name}: {length} bytes at {offset} cannot be unmapped")
 
-    def write_zeroes(self, offset: int, length: int) -> Awaitable[None] | None:
-        """Fill a range with zeroes; devices that know a faster way than writing them have their own."""
-        return self._write_zeroes(offset, length)
+    def write_through(self, offset: int, data: Buffer) -> Awaitable[Any] | None:
+        """A write that survives a power cut once it is finished: a write and a flush, if the device knows no better."""
+        return _flushed(self, self.write(offset, data))
 
-    async def _write_zeroes(self, offset: int, length: int) -> None:
-        zeroes = memoryview(bytes(min(length, _ZEROES)))
+    def write_zeroes(self, offset: int, length: int) -> Awaitable[Any] | None:
+        """Fill a range with zeroes: by writing them, unless the device knows better."""
+        return self._write_all_zeroes(offset, length)
+
+    async def _write_all_zeroes(self, offset: int, length: int) -> None:
+        zeroes = bytes(min(length, _ZEROES))
         while length:
-            part = min(length, _ZEROES)
-            pending = self.write(offset, zeroes[:part])
+            size = min(length, _ZEROES)
+            pending = self.write(offset, zeroes if size == len(zeroes) else memoryview(zeroes)[:size])
             if pending is not None:
                 await pending
-            offset += part
-            length -= part
+            offset += size
+            length -= size
 
     def allocation(self, offset: int, length: int) -> tuple[bool, int] | Awaitable[tuple[bool, int]]:  # noqa: ARG002
         """Does the block at ``offset`` take space, and for how many bytes, at most ``length``, is that so?"""
@@ -180,6 +186,17 @@ _IO_TYPES = (
     *("get_zone_info", "zone_management", "zone_append", "compare", "compare_and_write", "abort", "seek_hole"),
     *("seek_data", "copy", "nvme_iov_md", "nvme_nssr", "write_uncorrectable"),
 )
+
+
+_ZEROES = 1024 * 1024
+
+
+async def _flushed(bdev: Bdev, pending: Awaitable[None] | None) -> None:
+    if pending is not None:
+        await pending
+    flushed = bdev.flush()
+    if flushed is not None:
+        await flushed
 
 
 def _normal_uuid(name: str, text: str | None) -> str:

@@ -21,7 +21,7 @@ MAX_COMPARE_BLOCKS: Final = 255
 
 async def _flush_if_asked(task: Task) -> None:
     """FUA, or no write cache."""
-    if task.cdb[1] & _FUA or not task.unit.state.modes.write_cache:
+    if task.cdb[1] & _FUA or task.unit.state.write_through:
         await store.flush(task.unit.bdev)
 
 

@@ -20,6 +20,7 @@ from .device import Task
 from .reservations import Conflict
 from .sense import (
     CommandFailed,
+    DeviceMissing,
     InternalTargetFailure,
     LogicalUnitNotSupported,
     MediumNotPresent,
@@ -49,8 +50,6 @@ def prepare(task: Task) -> int:
         lun = task.lun
         if lun is None or lun.state.guarded or task.nexus.attentions:
             _check(task, command)
-        if command.rules.writes and task.unit.readonly:
-            raise WriteProtected()
         return command.prepare(task)
     except CommandFailed as error:
         task.fail(error)
@@ -110,6 +109,8 @@ def _check(task: Task, command: Command) -> None:
         raise state.erasure.refusal()
     if rules.medium and not state.loaded:
         raise MediumNotPresent()
+    if rules.writes and lun.readonly:
+        raise WriteProtected()
 
 
 def _run_on(result: Any, task: Task, command: Command, done: Done) -> None:
@@ -212,7 +213,9 @@ def _fail(task: Task, error: BaseException | None) -> None:
     elif isinstance(error, OSError) and task.lun is not None:
         bdev = task.lun.bdev
         bdev.stats.errors += 1
-        _log.error("LUN %d of %s (bdev %s): %s", task.lun.id, task.nexus.device.name, bdev.name, error)
+        # That a device is gone was logged when it went; its initiators may ask for it many times a second.
+        level = logging.DEBUG if bdev.missing else logging.ERROR
+        _log.log(level, "LUN %d of %s (bdev %s): %s", task.lun.id, task.nexus.device.name, bdev.name, error)
         task.fail(_device_error(task, error))
     else:
         _log.error("command %s of %s failed", task.cdb.hex(), task.nexus.initiator_port, exc_info=error)
@@ -225,6 +228,8 @@ def _device_error(task: Task, error: OSError) -> ScsiError:
     lba = where // task.unit.bdev.block_size if where is not None else sbc.first_lba(task)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SpaceAllocationFailed(information=lba)
+    if error.errno in (errno.ENODEV, errno.ENXIO):
+        return DeviceMissing()
     if error.errno not in _MEDIUM_ERRNOS:
         return InternalTargetFailure()
     modifies = find(task.cdb).rules.conflicts is Conflict.WRITE

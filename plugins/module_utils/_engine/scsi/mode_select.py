@@ -51,6 +51,7 @@ def _select(task: Task, header: int, descriptors: slice, long_lba: int | None) -
     modes = _changed(lun.state.modes, data, header + size)
     if modes != lun.state.modes:
         lun.state.modes = modes
+        lun.state.refresh()
         lun.state.tell_others(task.nexus, ModeParametersChanged)
 
 

@@ -95,7 +95,7 @@ async def write_same(task: Task) -> None:
         await store.unmap(bdev, offset, length)
     else:
         await store.fill(bdev, offset, length, block)
-    if not task.unit.state.modes.write_cache:
+    if task.unit.state.write_through:
         await store.flush(bdev)
 
 

@@ -173,6 +173,13 @@ class NotReady(ScsiError):
     key = NOT_READY
 
 
+class DeviceMissing(ScsiError):
+    """LOGICAL UNIT NOT READY, MANUAL INTERVENTION REQUIRED: what stores its blocks is gone."""
+
+    key = NOT_READY
+    code = (0x04, 0x03)
+
+
 class MediumNotPresent(NotReady):
     code = (0x3A, 0x00)
 

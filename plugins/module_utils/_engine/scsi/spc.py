@@ -12,7 +12,15 @@ from .. import __version__
 from ..bdev.base import Buffer
 from . import vpd
 from .device import Task
-from .sense import InvalidFieldInCdb, LogicalUnitNotSupported, LunsChanged, MediumNotPresent, NoSense, ScsiError
+from .sense import (
+    DeviceMissing,
+    InvalidFieldInCdb,
+    LogicalUnitNotSupported,
+    LunsChanged,
+    MediumNotPresent,
+    NoSense,
+    ScsiError,
+)
 from .unit import VENDOR
 
 _DISK: Final = 0x00
@@ -24,8 +32,10 @@ _THIRD_PARTY_COPY: Final = 0x08
 _STANDARD = struct.Struct(">BBBBBBBB8s16s4s22x8H22x")
 
 
-def unit_ready(_task: Task) -> None:
-    """TEST UNIT READY: dispatch has found the unit ready and told its unit attentions."""
+def unit_ready(task: Task) -> None:
+    """TEST UNIT READY: dispatch has found the unit and told its unit attentions."""
+    if task.unit.bdev.missing:
+        raise DeviceMissing()
 
 
 def inquiry(task: Task) -> Buffer:

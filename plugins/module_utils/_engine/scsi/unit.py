@@ -77,17 +77,20 @@ class UnitState:
         """Nexuses that forbid removing the medium."""
         self.erasure: Erasure | None = None
         self.modes = Modes()
+        self.write_through = False
+        """Every write is flushed: there is no write cache (WCE)."""
         self.guarded = False
         """Something keeps commands from simply being run, which :func:`dispatch.execute` then looks into."""
 
     def refresh(self) -> None:
-        """To be called after every change of what ``guarded`` sums up."""
+        """To be called after every change of what ``guarded`` and ``write_through`` sum up."""
+        self.write_through = not self.modes.write_cache
         self.guarded = (
             self.reservations.active
             or not self.loaded
             or self.erasure is not None
             or self.gate.closed
-            or any(lun.device.restricts_access for lun in self.luns)
+            or any(lun.readonly or lun.device.restricts_access for lun in self.luns)
         )
 
     def nexuses(self) -> Iterator[tuple[Nexus, LogicalUnit]]:
