@@ -22,6 +22,7 @@ from typing import Any, Callable, Final, NamedTuple
 
 from . import __version__
 from .bdev.base import BdevRegistry
+from .bdev.virtual import VirtualBdev
 from .config import BadConfig, Entry, Section, parse
 from .errors import EngineError, Invalid
 from .iscsi.names import comparable, full_name
@@ -197,8 +198,13 @@ class Engine:
     def configuration_of(self, subsystem: str) -> list[Entry] | None:
         """The calls that make the live state again, in SPDK's order; None for a subsystem without configuration."""
         if subsystem == "bdev":
-            devices = (Entry(*bdev.config()) for bdev in self.bdevs)
-            return [Entry("bdev_set_options", dict(self.bdev_options)), *devices, Entry("bdev_wait_for_examine")]
+            made = (bdev.config() for bdev in self.bdevs)
+            calls = [call for call in made if call is not None]
+            return [
+                Entry("bdev_set_options", dict(self.bdev_options)),
+                *(Entry(*call) for call in calls),
+                Entry("bdev_wait_for_examine"),
+            ]
         if subsystem == "iscsi":
             target = self.target
             calls = [
@@ -250,7 +256,7 @@ class Engine:
 
     async def _flush(self) -> None:
         """Everything written survives a power cut after this."""
-        started = {bdev.name: bdev.flush() for bdev in self.bdevs}
+        started = {bdev.name: bdev.flush() for bdev in self.bdevs if not isinstance(bdev, VirtualBdev)}
         flushes = {name: asyncio.ensure_future(flush) for name, flush in started.items() if flush is not None}
         if flushes:
             await asyncio.wait(flushes.values(), timeout=_FLUSH_SECONDS)

@@ -123,8 +123,8 @@ class Bdev(ABC):
         return True, length
 
     @abstractmethod
-    def config(self) -> tuple[str, dict[str, Any]]:
-        """The RPC method and parameters that make this device again."""
+    def config(self) -> tuple[str, dict[str, Any]] | None:
+        """The RPC method and parameters that make this device again; None when it comes with something else."""
 
     def distrust(self) -> None:
         """The memory that the device lent turned out to be gone; it reads another way from now on."""

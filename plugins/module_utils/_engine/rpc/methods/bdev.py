@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from ...bdev.aio import AioBdev
 from ...bdev.base import Bdev, Statistics
 from ...bdev.malloc import MallocBdev
+from ...bdev.virtual import VirtualBdev
 from ...errors import NoDevice, Unsupported
 from ...facts import MAX_BDEV_NAME_BYTES
 from ..method import DECODE_FAILED, Errors, Method, Order, State, Subject
@@ -31,10 +32,14 @@ _LONGEST_WAIT: Final = 86400.0
 def get_bdevs(engine: Engine, name: str | None, timeout: int) -> Any:
     """All devices or one, for which it waits up to ``timeout`` milliseconds."""
     if name is None:
-        return [bdev.to_rpc() for bdev in engine.bdevs]
+        return [_shown(engine, bdev) for bdev in engine.bdevs]
     if timeout and name not in engine.bdevs:
         return _appeared(engine, name, timeout)
-    return [engine.bdevs.get(name).to_rpc()]
+    return [_shown(engine, engine.bdevs.get(name))]
+
+
+def _shown(engine: Engine, bdev: Bdev) -> dict[str, Any]:
+    return bdev.to_rpc(claimed=bool(_on_top(engine, bdev)))
 
 
 async def _appeared(engine: Engine, name: str, timeout: int) -> list[dict[str, Any]]:
@@ -42,7 +47,7 @@ async def _appeared(engine: Engine, name: str, timeout: int) -> list[dict[str, A
     while name not in engine.bdevs and time.monotonic() < deadline:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(engine.notifications.next(), deadline - time.monotonic())
-    return [engine.bdevs.get(name).to_rpc()]
+    return [_shown(engine, engine.bdevs.get(name))]
 
 
 def get_iostat(engine: Engine, names: list[str] | None, per_channel: bool, reset_mode: str) -> dict[str, Any]:
@@ -101,14 +106,14 @@ def malloc_create(
     for option in _METADATA:
         if metadata[option]:
             raise Unsupported(f"bdev {name}: {option} {metadata[option]}: metadata and DIF are not supported")
-    return _register(engine, MallocBdev(name, num_blocks, block_size, uuid, physical_block_size))
+    return register(engine, MallocBdev(name, num_blocks, block_size, uuid, physical_block_size))
 
 
 _METADATA: Final = ("md_size", "md_interleave", "dif_type", "dif_is_head_of_md", "dif_pi_format")
 
 
 def malloc_delete(engine: Engine, name: str) -> bool:
-    _unregister(engine, _of_kind(engine, name, MallocBdev))
+    unregister(engine, of_kind(engine, name, MallocBdev))
     return True
 
 
@@ -130,54 +135,65 @@ async def aio_create(
     bdev = await engine.submit(
         AioBdev.open, name, filename, engine.submit, block_size, readonly, fallocate, uuid, size, sparse
     )
-    return _register(engine, bdev)
+    return register(engine, bdev)
 
 
 async def aio_delete(engine: Engine, name: str, remove_file: bool) -> bool:
     """``remove_file`` is ours: delete the file too. When that fails the bdev stays."""
-    bdev = _of_kind(engine, name, AioBdev)
+    bdev = of_kind(engine, name, AioBdev)
     if remove_file:
         await engine.submit(bdev.remove_file)
-    _unregister(engine, bdev)
+    unregister(engine, bdev)
     return True
 
 
 async def aio_rescan(engine: Engine, name: str) -> bool:
-    bdev = _of_kind(engine, name, AioBdev)
+    bdev = of_kind(engine, name, AioBdev)
     before = bdev.num_blocks
     await engine.submit(bdev.rescan)
-    _resized(engine, bdev, before)
+    resized(engine, bdev, before)
     return True
 
 
 async def aio_resize(engine: Engine, name: str, size: int) -> bool:
     """Ours: grow the file to ``size`` bytes."""
-    bdev = _of_kind(engine, name, AioBdev)
+    bdev = of_kind(engine, name, AioBdev)
     before = bdev.num_blocks
     await engine.submit(bdev.resize, size)
-    _resized(engine, bdev, before)
+    resized(engine, bdev, before)
     return True
 
 
-def _register(engine: Engine, bdev: Bdev) -> str:
+def register(engine: Engine, bdev: Bdev) -> str:
     engine.bdevs.create(bdev)
     engine.notifications.send(REGISTER, bdev.name)
     return bdev.name
 
 
-def _unregister(engine: Engine, bdev: Bdev) -> None:
+def unregister(engine: Engine, bdev: Bdev) -> None:
+    """What is on top of the device goes first."""
+    for above in _on_top(engine, bdev):
+        unregister(engine, above)
     engine.target.hot_remove(bdev)
     engine.bdevs.delete(bdev.name)
     engine.notifications.send(UNREGISTER, bdev.name)
 
 
-def _resized(engine: Engine, bdev: Bdev, blocks_before: int) -> None:
+def resized(engine: Engine, bdev: Bdev, blocks_before: int) -> None:
     if bdev.num_blocks != blocks_before:
         engine.target.capacity_changed(bdev)
         engine.notifications.send(RESIZE, bdev.name)
+        for above in _on_top(engine, bdev):
+            if above.follows_size:
+                before, above.num_blocks = above.num_blocks, bdev.num_blocks
+                resized(engine, above, before)
 
 
-def _of_kind(engine: Engine, name: str, kind: type[Kind]) -> Kind:
+def _on_top(engine: Engine, bdev: Bdev) -> list[VirtualBdev]:
+    return [each for each in engine.bdevs if isinstance(each, VirtualBdev) and each.base is bdev]
+
+
+def of_kind(engine: Engine, name: str, kind: type[Kind]) -> Kind:
     bdev = engine.bdevs.get(name)
     if not isinstance(bdev, kind):
         raise NoDevice(f"bdev {name} is of another kind: {bdev.product_name}")
