@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -74,6 +75,10 @@ def test_every_command_has_one_row() -> None:
 
 @given(st.binary(min_size=16, max_size=16))
 def test_no_cdb_is_a_bug_of_the_engine(cdb: bytes) -> None:
+    asyncio.run(_any_cdb(cdb))
+
+
+async def _any_cdb(cdb: bytes) -> None:
     made = Device("iqn.2016-06.io.spdk:disk1")
     made.add(0, MallocBdev("M", BLOCKS, 512))
     for lun in (made.luns[0], None):

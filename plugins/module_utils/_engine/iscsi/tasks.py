@@ -111,6 +111,8 @@ def _abort(found: list[Found]) -> list[asyncio.Future[None]]:
     settled: list[asyncio.Future[None]] = []
     for owner, task in found:
         task.aborted = True
+        if task.give_up is not None:
+            task.give_up()
         incoming = owner.incoming.get(task.itt)
         if incoming is not None:
             forget(owner, incoming)

@@ -199,6 +199,8 @@ class Task:
     """Bytes that the initiator has room for or has to give; None when it does not say."""
     aborted: bool = False
     """Nobody waits for it any more."""
+    give_up: Callable[[], object] | None = None
+    """Ends a command that is aborted, where what it began goes on without it."""
     offset: int = 0
     """Where a prepared WRITE begins, in bytes."""
     data_in: Buffer | None = None

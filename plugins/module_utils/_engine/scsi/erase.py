@@ -59,22 +59,22 @@ class Eraser:
         progress = min(self._done * 65536 // total, 65535)
         return SanitizeInProgress(progress) if self._sanitizes else FormatInProgress(progress)
 
-    def begin(self) -> None:
+    def begin(self) -> asyncio.Task[None]:
+        """What becomes of it; OSError leaves the unit unusable until an erasure succeeds."""
         self._state.erasure = self
         self._state.refresh()
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(self._done_with)
+        return self._task
 
-    def go_on_alone(self) -> None:
-        """IMMED: nobody waits for it."""
-        self._task = asyncio.get_running_loop().create_task(self._logged())
-
-    async def run(self) -> None:
-        """Raises OSError, after which the unit stays unusable until an erasure succeeds."""
+    async def _run(self) -> None:
         bdev = self._state.bdev
         try:
             for step in self._passes:
                 for offset in range(0, bdev.size, _STEP):
                     await step(offset, min(_STEP, bdev.size - offset))
                     self._done += min(_STEP, bdev.size - offset)
+                    await asyncio.sleep(0)  # memory is erased at once, and others are waiting
             await store.flush(bdev)
         except BaseException:
             self.failed = True
@@ -82,21 +82,21 @@ class Eraser:
         self._state.erasure = None
         self._state.refresh()
 
-    async def _logged(self) -> None:
-        try:
-            await self.run()
-        except OSError as error:
+    def _done_with(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
             _log.error("bdev %s: erasing it failed: %s", self._state.bdev.name, error)
 
 
 async def _erase(task: Task, passes: list[Step], sanitizes: bool, immediate: bool, may_exit: bool = False) -> None:
     eraser = Eraser(task.unit.state, passes, sanitizes)
     eraser.may_exit = may_exit
-    eraser.begin()
-    if immediate:
-        eraser.go_on_alone()
-    else:
-        await eraser.run()
+    erasing = eraser.begin()
+    if not immediate:
+        waiting = asyncio.ensure_future(asyncio.shield(erasing))
+        task.give_up = waiting.cancel
+        await waiting
 
 
 def _clearing(task: Task) -> Step:
