@@ -122,8 +122,8 @@ class Device:
     def leave(self, nexus: Nexus) -> None:
         """The nexus is lost, by a logout or otherwise."""
         self.nexuses.remove(nexus)
-        for lun in self.luns.values():
-            lun.state.forget(nexus)
+        nexus.abort = None  # else it and its session would keep each other until the collector comes by
+        nexus.lost()
 
     def _tell_all(self, attention: type[UnitAttention], own: Nexus | None = None) -> None:
         for nexus in self.nexuses:
@@ -174,6 +174,12 @@ class Nexus:
                 waiting.remove(attention)
             if not waiting:
                 del self.attentions[lun_id]
+
+    def lost(self) -> None:
+        """I_T nexus loss (SAM-5 §6.3.4): what the logical units keep for this nexus alone is gone."""
+        self.attentions.clear()
+        for lun in self.device.luns.values():
+            lun.state.forget(self)
 
     def next_attention(self, lun_id: int) -> UnitAttention | None:
         """Take the oldest unit attention of the LUN, if there is one."""

@@ -284,6 +284,12 @@ class BusDeviceReset(UnitAttention):
     code = (0x29, 0x03)
 
 
+class NexusLossOccurred(UnitAttention):
+    """I_T NEXUS LOSS OCCURRED (SAM-5 §6.3.4)."""
+
+    code = (0x29, 0x07)
+
+
 class ModeParametersChanged(UnitAttention):
     code = (0x2A, 0x01)
 
@@ -320,3 +326,9 @@ class LunsChanged(UnitAttention):
     """REPORTED LUNS DATA HAS CHANGED (SPC-4 §5.14)."""
 
     code = (0x3F, 0x0E)
+
+
+class CommandsClearedByEvent(UnitAttention):
+    """SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT (RFC 7143 §7.1.5): their connection ended before the session."""
+
+    code = (0x47, 0x7F)
