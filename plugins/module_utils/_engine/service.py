@@ -305,7 +305,7 @@ class Engine:
 
     async def _flush(self) -> None:
         """Everything written survives a power cut after this."""
-        started = {bdev.name: bdev.flush() for bdev in self.bdevs if not bdev.missing}
+        started = {bdev.name: bdev.flush() for bdev in self.bdevs if not (bdev.missing or bdev.below())}
         flushes = {name: asyncio.ensure_future(flush) for name, flush in started.items() if flush is not None}
         if flushes:
             await asyncio.wait(flushes.values(), timeout=_FLUSH_SECONDS)

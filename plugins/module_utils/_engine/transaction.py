@@ -22,6 +22,7 @@ from .iscsi.node import TargetNode
 from .iscsi.portal import Portal, PortalGroup
 from .rpc.dispatch import Reply
 from .rpc.method import INVALID_PARAMS, RpcError
+from .scsi.unit import Options as LunOptions
 
 if TYPE_CHECKING:
     from .service import Engine
@@ -108,6 +109,11 @@ def _named(number: int, call: Call, error: RpcError) -> RpcError:
     return RpcError(error.code, f"{error.message} (calls[{number}], {call.method[:128]}; nothing was changed)")
 
 
+class _Lun(NamedTuple):
+    bdev_name: str
+    options: LunOptions
+
+
 class Savepoint:
     """The live configuration as it was, to go back to."""
 
@@ -156,6 +162,7 @@ class Savepoint:
         for node in target.nodes.values():
             if self._tables["nodes"].get(node.name) is not node:
                 target.request_logout(node.name)
+                node.device.close()
         for kind, table in self._tables.items():
             live: dict[Any, Any] = getattr(target, kind)
             live.clear()
@@ -192,16 +199,16 @@ class Savepoint:
     def _restore_luns(self) -> None:
         for name, luns in self._luns.items():
             node = self._engine.target.nodes[name]
-            for lun_id, bdev_name in _luns(node).items():
-                if luns.get(lun_id) != bdev_name:
+            for lun_id, lun in _luns(node).items():
+                if luns.get(lun_id) != lun:
                     self._engine.target.drop_lun(node, lun_id)
-            for lun_id, bdev_name in luns.items():
+            for lun_id, lun in luns.items():
                 if lun_id not in node.device.luns:
-                    _try(self._engine.target.add_lun, name, bdev_name, lun_id)
+                    _try(self._engine.target.add_lun, name, lun.bdev_name, lun_id, *lun.options)
 
 
-def _luns(node: TargetNode) -> dict[int, str]:
-    return {lun.id: lun.bdev.name for lun in node.device.luns.values()}
+def _luns(node: TargetNode) -> dict[int, _Lun]:
+    return {lun.id: _Lun(lun.bdev.name, lun.options) for lun in node.device.luns.values()}
 
 
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import uuid as uuid_module
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterator, Sequence
@@ -43,6 +44,13 @@ class Statistics:
         self.errors = 0
 
 
+def failed_at(error: OSError, offset: int) -> OSError:
+    """Note in the error at which byte of the device it happened, unless something below knows it better."""
+    if getattr(error, "offset", None) is None:
+        error.offset = offset  # type: ignore[attr-defined]
+    return error
+
+
 class Bdev(ABC):
     """A block device. Offsets and lengths are bytes, multiples of ``block_size`` and inside the device.
 
@@ -56,12 +64,17 @@ class Bdev(ABC):
     lends_memory: bool = False
     """``read`` gives views of the device's own memory: whoever keeps one has to :meth:`lend` itself."""
     readonly: bool = False
+    atomic_bytes: int = 0
+    """As much is written all or nothing, whatever happens; 0: nothing is promised."""
+    unmaps: bool = False
+    """``unmap`` is possible."""
 
     def __init__(self, name: str, block_size: int, num_blocks: int, uuid: str | None = None) -> None:
         if not name or len(name.encode()) > MAX_BDEV_NAME_BYTES:
             raise Invalid(f"bdev name {name!r}: 1 to {MAX_BDEV_NAME_BYTES} bytes are allowed")
         self.name = name
         self.block_size = block_size
+        self.physical_block_size = block_size
         self.num_blocks = num_blocks
         self.uuid = _normal_uuid(name, uuid)
         self.stats = Statistics()
@@ -89,6 +102,10 @@ class Bdev(ABC):
     def flush(self) -> Awaitable[None] | None:
         """Make every finished write survive a power cut."""
 
+    def unmap(self, offset: int, length: int) -> Awaitable[Any] | None:
+        """Give the space of a range back; it reads as zeroes then. Only where ``unmaps``."""
+        raise OSError(errno.EOPNOTSUPP, f"bdev {self.name}: {length} bytes at {offset} cannot be unmapped")
+
     def write_through(self, offset: int, data: Buffer) -> Awaitable[Any] | None:
         """A write that survives a power cut once it is finished: a write and a flush, if the device knows no better."""
         return _flushed(self, self.write(offset, data))
@@ -106,6 +123,10 @@ class Bdev(ABC):
                 await pending
             offset += size
             length -= size
+
+    def allocation(self, offset: int, length: int) -> tuple[bool, int] | Awaitable[tuple[bool, int]]:  # noqa: ARG002
+        """Does the block at ``offset`` take space, and for how many bytes, at most ``length``, is that so?"""
+        return True, length
 
     @abstractmethod
     def config(self) -> tuple[str, dict[str, Any]] | None:
@@ -142,7 +163,9 @@ class Bdev(ABC):
 
     def io_types(self) -> set[str]:
         """SPDK's names of what the device does natively."""
-        return {"read", "flush", "reset"} if self.readonly else {"read", "write", "flush", "reset", "write_zeroes"}
+        if self.readonly:
+            return {"read", "flush", "reset"}
+        return {"read", "write", "flush", "reset", "write_zeroes", *(["unmap"] if self.unmaps else [])}
 
     def further_config(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The calls that complete what ``config`` makes."""

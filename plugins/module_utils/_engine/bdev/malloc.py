@@ -20,6 +20,9 @@ class MallocBdev(Bdev):
     product_name = "Malloc disk"
     consumes_inline = True
     lends_memory = True
+    unmaps = True
+    atomic_bytes = 1024 * 1024
+    """It is gone altogether after a power cut."""
 
     def __init__(
         self,
@@ -41,6 +44,8 @@ class MallocBdev(Bdev):
             wrapped = error if isinstance(error, OSError) else OSError(12, str(error))
             raise EngineError.from_os(wrapped, f"bdev {name}: cannot get {self.size} bytes of memory") from error
         self._view = memoryview(self._memory)
+        self._written = bytearray(num_blocks)
+        """A byte for each block: 1 when it takes space."""
 
     def read(self, offset: int, length: int) -> Buffer:
         return self._view[offset : offset + length]
@@ -48,7 +53,47 @@ class MallocBdev(Bdev):
     def write(self, offset: int, data: Buffer) -> None:
         if self._borrowers:
             self.recall()
-        self._view[offset : offset + len(data)] = data
+        length = len(data)
+        self._view[offset : offset + length] = data
+        block_size = self.block_size
+        if length == block_size:
+            self._written[offset // block_size] = 1
+        else:
+            blocks = length // block_size
+            first = offset // block_size
+            self._written[first : first + blocks] = b"\1" * blocks
+
+    def unmap(self, offset: int, length: int) -> None:
+        """Whole pages go back to the system; what is left at the edges is cleared."""
+        if self._borrowers:
+            self.recall()
+        first, blocks = offset // self.block_size, length // self.block_size
+        self._written[first : first + blocks] = bytes(blocks)
+        self._clear(offset, length)
+
+    def write_zeroes(self, offset: int, length: int) -> None:
+        if self._borrowers:
+            self.recall()
+        first, blocks = offset // self.block_size, length // self.block_size
+        self._written[first : first + blocks] = b"\1" * blocks
+        self._clear(offset, length)
+
+    def _clear(self, offset: int, length: int) -> None:
+        end = offset + length
+        inner = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        inner_end = end // mmap.PAGESIZE * mmap.PAGESIZE
+        if inner >= inner_end:
+            self._view[offset:end] = bytes(length)
+            return
+        self._view[offset:inner] = bytes(inner - offset)
+        self._memory.madvise(mmap.MADV_DONTNEED, inner, inner_end - inner)
+        self._view[inner_end:end] = bytes(end - inner_end)
+
+    def allocation(self, offset: int, length: int) -> tuple[bool, int]:
+        first, last = offset // self.block_size, (offset + length) // self.block_size
+        taken = self._written[first]
+        end = self._written.find(b"\0" if taken else b"\1", first, last)
+        return bool(taken), (last if end < 0 else end) * self.block_size - offset
 
     def flush(self) -> None:
         return None

@@ -19,7 +19,7 @@ from .base import Bdev, Buffer
 from .histogram import Histogram
 from .qos import RateLimits, Throttle
 
-_SHADOWED: Final = ("read", "write", "close")
+_SHADOWED: Final = ("read", "write", "write_through", "close")
 _AT_ONCE: Final = 0.0005
 """Seconds that are not worth a timer."""
 _PLAIN: Final = (bytes, bytearray, memoryview, type(None))
@@ -35,6 +35,7 @@ class Tap:
         self._measured: frozenset[str] = frozenset()
         self._waiting: set[asyncio.Future[None]] = set()
         self._read, self._write, self._close = bdev.read, bdev.write, bdev.close
+        self._write_through = bdev.write_through
 
     @property
     def limits(self) -> RateLimits:
@@ -63,6 +64,8 @@ class Tap:
                 place.pop(name, None)
         else:
             place.update(read=self._tapped_read, write=self._tapped_write, close=self._tapped_close)
+            if type(self._bdev).write_through is not Bdev.write_through:  # which is made of write() and flush()
+                place["write_through"] = self._tapped_write_through
 
     def _tapped_read(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
         result: Buffer | Awaitable[Buffer] = self._run("read", False, length, self._read, offset, length)
@@ -70,6 +73,10 @@ class Tap:
 
     def _tapped_write(self, offset: int, data: Buffer) -> Awaitable[None] | None:
         result: Awaitable[None] | None = self._run("write", True, len(data), self._write, offset, data)
+        return result
+
+    def _tapped_write_through(self, offset: int, data: Buffer) -> Awaitable[Any] | None:
+        result: Awaitable[Any] | None = self._run("write", True, len(data), self._write_through, offset, data)
         return result
 
     def _tapped_close(self) -> None:

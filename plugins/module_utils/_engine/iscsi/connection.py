@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
 from collections import deque
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..bdev.base import Buffer
 from ..scsi.dispatch import execute
-from . import answers, full_feature, pdu, transfer
+from . import answers, full_feature, pdu, tasks, transfer
 from .addresses import plain_peer
 from .buffers import SharedBuffer
 from .command import IscsiTask
@@ -125,6 +126,8 @@ class Connection(Receiver):
         self.begin_digests(agreed.header_digest, agreed.data_digest)
         self.limit_output(agreed.peer_receive_limit)
         self.target.sessions.connection_joins(self, session)
+        if session.nexus is not None:
+            session.nexus.abort = functools.partial(tasks.abort_for, session)
         self.target.logged_in(self)
         self.be_careful()
         self.heard = False

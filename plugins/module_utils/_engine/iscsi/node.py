@@ -11,6 +11,7 @@ from typing import Any, Callable, NamedTuple
 from ..bdev.histogram import Histogram
 from ..errors import Exists, Invalid, NotFound
 from ..scsi.device import Device
+from ..scsi.unit import Units
 from .access import InitiatorGroup
 from .addresses import bracketed, numeric_address, port_number
 from .auth import Auth
@@ -55,7 +56,9 @@ class Redirect(NamedTuple):
 class TargetNode:
     """What an initiator logs in to. ``queue_depth`` is the size of a session's command window."""
 
-    def __init__(self, name: str, alias: str, maps: list[Map], queue_depth: int, auth: Auth) -> None:
+    def __init__(
+        self, name: str, alias: str, maps: list[Map], queue_depth: int, auth: Auth, units: Units | None = None
+    ) -> None:
         self.name = name
         self.alias = alias
         self.maps: list[Map] = []
@@ -67,7 +70,7 @@ class TargetNode:
         """Nobody logs in without CRC32C after every header."""
         self.data_digest = False
         """Nobody logs in without CRC32C after every data segment."""
-        self.device = Device(name)
+        self.device = Device(name, units)
         self.histogram: Histogram | None = None
         """Of the time from a command's arrival to its answer, while somebody wants it."""
         self.shows_histogram = False
@@ -102,6 +105,7 @@ class TargetNode:
     def _set_maps(self, maps: list[Map]) -> None:
         """A redirect goes with the last map of its portal group."""
         self.maps = maps
+        self.device.set_ports([group.tag for group in self.portal_groups()])
         if self.redirects:
             mapped = {each.portal_group.tag for each in maps}
             self.redirects = {tag: redirect for tag, redirect in self.redirects.items() if tag in mapped}
@@ -147,7 +151,7 @@ class TargetNode:
 
     def _made_of(self) -> dict[str, Any]:
         """SPDK leaves an empty alias out."""
-        luns = [{"bdev_name": lun.bdev.name, "lun_id": lun.id} for lun in self.device.luns.values()]
+        luns = [lun.to_rpc() for lun in self.device.luns.values()]
         return {
             "name": self.name,
             **({"alias_name": self.alias} if self.alias else {}),

@@ -223,7 +223,7 @@ class SessionTable:
 
     def remove(self, session: Session) -> None:
         if self._by_tsih.pop(session.tsih, None) is not None and session.nexus is not None:
-            session.nexus.device.nexuses.remove(session.nexus)
+            session.nexus.device.leave(session.nexus)
 
     def of_node(self, node: TargetNode) -> list[Session]:
         return [session for session in self if session.node is node]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ..bdev.base import Bdev, BdevRegistry
@@ -15,6 +16,8 @@ from ..bdev.histogram import Histogram
 from ..errors import Busy, EngineError, Exists, Invalid, NotFound
 from ..facts import DEFAULT_DRAIN_SECONDS, MAX_ALIAS_BYTES
 from ..scsi.sense import CapacityChanged, LunsChanged
+from ..scsi.unit import Options as LunOptions
+from ..scsi.unit import ReservationStore, Units
 from .access import InitiatorGroup
 from .accounts import Accounts, traffic_of
 from .auth import Auth, AuthGroup
@@ -41,8 +44,9 @@ Tags = tuple[int, int]
 class IscsiTarget:
     """Owns everything iSCSI. Every operation is all or nothing and raises EngineError that names its object."""
 
-    def __init__(self, bdevs: BdevRegistry) -> None:
+    def __init__(self, bdevs: BdevRegistry, reservations: ReservationStore | None = None) -> None:
         self._bdevs = bdevs
+        self.units = Units(reservations)
         self.options = Options()
         self.portal_groups: dict[int, PortalGroup] = {}
         self.initiator_groups: dict[int, InitiatorGroup] = {}
@@ -190,27 +194,35 @@ class IscsiTarget:
         name: str,
         alias: str,
         maps: list[Tags],
-        luns: list[tuple[int, str]],
+        luns: Sequence[tuple[Any, ...]],
         queue_depth: int,
         auth: Auth,
         header_digest: bool = False,
         data_digest: bool = False,
     ) -> TargetNode:
-        """``luns`` are (LUN id, bdev name). A queue depth outside 1..max_queue_depth becomes max_queue_depth."""
+        """``luns`` are (LUN id, bdev name) and perhaps the fields of LunOptions.
+
+        A queue depth outside 1..max_queue_depth becomes max_queue_depth.
+        """
         name = full_name(name, self.options.node_base)
         auth.check(f"target node {name}")
         if self.find_node(name) is not None:
             raise Exists(f"target node {name} exists already")
         if len(alias.encode()) > MAX_ALIAS_BYTES:
             raise Invalid(f"target node {name}: the alias is longer than {MAX_ALIAS_BYTES} bytes")
-        if not any(lun_id == 0 for lun_id, _bdev in luns):
+        if not any(lun_id == 0 for lun_id, *_rest in luns):
             raise Invalid(f"target node {name}: LUN 0 is missing")
         most = self.options.max_queue_depth
-        node = TargetNode(name, alias, self._maps(name, maps), queue_depth if 1 <= queue_depth <= most else most, auth)
+        depth = queue_depth if 1 <= queue_depth <= most else most
+        node = TargetNode(name, alias, self._maps(name, maps), depth, auth, self.units)
         node.header_digest = header_digest
         node.data_digest = data_digest
-        for lun_id, bdev_name in luns:
-            node.device.add(lun_id, self._bdev_for_lun(name, lun_id, bdev_name))
+        try:
+            for lun_id, bdev_name, *options in luns:
+                node.device.add(lun_id, self._bdev_for_lun(name, lun_id, bdev_name), LunOptions(*options))
+        except EngineError:
+            node.device.close()
+            raise
         self.nodes[name] = node
         self._nodes_by_comparable[comparable(name)] = node
         return node
@@ -228,12 +240,15 @@ class IscsiTarget:
         await self.sessions.see_off(self.sessions.of_node(node), _LOGOUT_SECONDS)
         self.nodes.pop(node.name, None)
         self._nodes_by_comparable.pop(comparable(node.name), None)
+        node.device.close()
 
-    def add_lun(self, name: str, bdev_name: str, lun_id: int = -1) -> int:
+    def add_lun(
+        self, name: str, bdev_name: str, lun_id: int = -1, removable: bool = False, readonly: bool = False
+    ) -> int:
         """``lun_id`` -1 takes the lowest free one; gives the id. Initiators learn of it by a unit attention."""
         node = self.node(name)
         chosen = node.device.free_lun_id() if lun_id == -1 else lun_id
-        node.device.add(chosen, self._bdev_for_lun(node.name, chosen, bdev_name))
+        node.device.add(chosen, self._bdev_for_lun(node.name, chosen, bdev_name), LunOptions(removable, readonly))
         self.sessions.tell_event(node, 0, LunsChanged)
         return chosen
 

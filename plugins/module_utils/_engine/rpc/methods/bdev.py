@@ -14,6 +14,7 @@ from ...bdev.aio import AioBdev
 from ...bdev.base import Bdev, Statistics
 from ...bdev.histogram import TICK_RATE
 from ...bdev.malloc import MallocBdev
+from ...bdev.virtual import VirtualBdev
 from ...errors import NoDevice, Unsupported
 from ...facts import MAX_BDEV_NAME_BYTES
 from ..method import DECODE_FAILED, Errors, Method, Order, State, Subject
@@ -151,7 +152,7 @@ async def aio_rescan(engine: Engine, name: str) -> bool:
     bdev = of_kind(engine, name, AioBdev)
     before = bdev.num_blocks
     await engine.submit(bdev.rescan)
-    _resized(engine, bdev, before)
+    resized(engine, bdev, before)
     return True
 
 
@@ -160,7 +161,7 @@ async def aio_resize(engine: Engine, name: str, size: int) -> bool:
     bdev = of_kind(engine, name, AioBdev)
     before = bdev.num_blocks
     await engine.submit(bdev.resize, size)
-    _resized(engine, bdev, before)
+    resized(engine, bdev, before)
     return True
 
 
@@ -174,10 +175,14 @@ def unregister(engine: Engine, bdev: Bdev) -> None:
     engine.remove_bdev(bdev)
 
 
-def _resized(engine: Engine, bdev: Bdev, blocks_before: int) -> None:
+def resized(engine: Engine, bdev: Bdev, blocks_before: int) -> None:
     if bdev.num_blocks != blocks_before:
         engine.target.capacity_changed(bdev)
         engine.notifications.send(RESIZE, bdev.name)
+        for above in engine.bdevs:
+            if isinstance(above, VirtualBdev) and above.base is bdev and above.follows_size:
+                before, above.num_blocks = above.num_blocks, bdev.num_blocks
+                resized(engine, above, before)
 
 
 def of_kind(engine: Engine, name: str, kind: type[Kind]) -> Kind:

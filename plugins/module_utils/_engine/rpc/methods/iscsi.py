@@ -93,7 +93,7 @@ def create_target_node(
     name: str,
     alias_name: str,
     pg_ig_maps: list[tuple[int, int]],
-    luns: list[tuple[int, str]],
+    luns: list[tuple[int, str, bool, bool]],
     queue_depth: int,
     header_digest: bool,
     data_digest: bool,
@@ -113,8 +113,9 @@ def get_target_nodes(engine: Engine) -> list[dict[str, Any]]:
     return [node.to_rpc() for node in engine.target.nodes.values()]
 
 
-def add_lun(engine: Engine, name: str, bdev_name: str, lun_id: int) -> bool:
-    engine.target.add_lun(name, bdev_name, lun_id)
+def add_lun(engine: Engine, name: str, bdev_name: str, lun_id: int, removable: bool, readonly: bool) -> bool:
+    """``removable`` and ``readonly`` are ours."""
+    engine.target.add_lun(name, bdev_name, lun_id, removable, readonly)
     return True
 
 
@@ -172,8 +173,11 @@ NODE: Final = required(string(MAX_NAME_BYTES, least=1))
 QUEUE_DEPTH: Final = integer(-INT32_MAX - 1, INT32_MAX)
 """Any number: what a queue depth cannot be becomes the largest one."""
 _MAPS: Final = required(array(pair({"ig_tag": TAG, "pg_tag": TAG}, ("pg_tag", "ig_tag")), MAX_MAPS_PER_NODE))
+_LUN_OPTIONS: Final = {"removable": optional(boolean, False), "readonly": optional(boolean, False)}
+"""Ours: SPDK knows neither."""
 _LUN: Final = pair(
-    {"lun_id": optional(integer(0, MAX_LUN_ID), 0), "bdev_name": required(string())}, ("lun_id", "bdev_name")
+    {"lun_id": optional(integer(0, MAX_LUN_ID), 0), "bdev_name": required(string()), **_LUN_OPTIONS},
+    ("lun_id", "bdev_name", *_LUN_OPTIONS),
 )
 _PORTAL: Final = pair({"host": required(string(256)), "port": required(string(16))}, ("host", "port"))
 PORTALS: Final = required(array(_PORTAL, MAX_PORTALS_PER_GROUP))
@@ -267,7 +271,12 @@ METHODS: Final = (
     Method(
         "iscsi_target_node_add_lun",
         add_lun,
-        {"name": NODE, "bdev_name": required(string()), "lun_id": optional(integer(-1, MAX_LUN_ID), -1)},
+        {
+            "name": NODE,
+            "bdev_name": required(string()),
+            "lun_id": optional(integer(-1, MAX_LUN_ID), -1),
+            **_LUN_OPTIONS,
+        },
         mutates=True,
     ),
     Method("iscsi_target_node_add_pg_ig_maps", add_maps, {"name": NODE, "pg_ig_maps": _MAPS}, mutates=True),
