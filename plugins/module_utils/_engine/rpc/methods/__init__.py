@@ -15,6 +15,7 @@ def all_methods() -> list[Method]:
         bdev_nvme,
         bdev_qos,
         bdev_raid,
+        bdev_uring,
         bdev_virtual,
         framework,
         histogram,
@@ -27,6 +28,6 @@ def all_methods() -> list[Method]:
         transaction,
     )
 
-    devices = (bdev, bdev_nvme, bdev_qos, bdev_raid, bdev_virtual, scsi)
+    devices = (bdev, bdev_nvme, bdev_qos, bdev_raid, bdev_uring, bdev_virtual, scsi)
     modules = (framework, log, notify, *devices, iscsi, iscsi_auth, live, histogram, transaction)
     return [method for module in modules for method in module.METHODS]
