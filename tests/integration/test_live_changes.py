@@ -47,10 +47,23 @@ def test_a_lun_goes_while_initiators_are_there(target: Target) -> None:
     assert [lun["lun_id"] for lun in engine.rpc("iscsi_get_target_nodes")[0]["luns"]] == [0, 9]
 
 
-@pytest.mark.parametrize(("lun_id", "words"), [(0, "LUN 0"), (7, "has no LUN 7. Its LUNs: 0, 1")])
-def test_a_lun_that_cannot_go_is_named(target: Target, lun_id: int, words: str) -> None:
-    with pytest.raises(RpcError, match=words):
-        target.engine.rpc("iscsi_target_node_remove_lun", name=target.name, lun_id=lun_id)
+def test_lun_0_is_replaced_while_initiators_are_there(target: Target) -> None:
+    engine = target.engine
+    with target.login() as client:
+        engine.rpc("iscsi_target_node_remove_lun", name=target.name, lun_id=0)
+        assert client.read(cdb.report_luns(), 4096).data[8:] == bytes([0, 1, 0, 0, 0, 0, 0, 0])
+        engine.restart()
+    assert engine.rpc("engine_get_info")["unrestored"] == []
+    assert [lun["lun_id"] for lun in engine.rpc("iscsi_get_target_nodes")[0]["luns"]] == [1]
+    with target.login() as client:
+        engine.rpc("iscsi_target_node_add_lun", name=target.name, bdev_name="M0", lun_id=0)
+        client.execute(cdb.unit_ready())
+        assert client.execute(cdb.unit_ready()).status == 0
+
+
+def test_a_lun_that_is_not_there_is_named(target: Target) -> None:
+    with pytest.raises(RpcError, match=r"has no LUN 7\. Its LUNs: 0, 1"):
+        target.engine.rpc("iscsi_target_node_remove_lun", name=target.name, lun_id=7)
 
 
 def test_portals_come_and_go_and_sessions_stay(target: Target) -> None:
@@ -143,3 +156,11 @@ def test_connections_tell_who_they_are_and_what_they_did(target: Target) -> None
         assert connection["bytes_received"] > 1024
         # As the initiator's kernel acknowledges it.
         eventually(lambda: target.engine.rpc("iscsi_get_connections")[0]["bytes_sent"] > 4096, "what was sent")
+
+
+def test_secrets_can_be_shown_masked(target: Target) -> None:
+    secret = {"user": "u", "secret": "hush hush hush", "muser": "m", "msecret": "hush hush too"}
+    target.engine.rpc("iscsi_create_auth_group", tag=1, secrets=[secret])
+    masked = {"user": "u", "secret": "********", "muser": "m", "msecret": "********"}
+    assert target.engine.rpc("iscsi_get_masked_auth_groups") == [{"tag": 1, "secrets": [masked]}]
+    assert target.engine.rpc("iscsi_get_auth_groups")[0]["secrets"] == [secret]

@@ -136,6 +136,18 @@ def test_everything_at_once(target: Target, tmp_path: Path) -> None:
     assert configuration(engine.restart()) == after
 
 
+def test_what_is_saved_is_loaded_as_it_was(target: Target, tmp_path: Path, launch: Launch) -> None:
+    engine = target.engine
+    gone = ("iscsi_delete_portal_group", "iscsi_delete_target_node", "bdev_aio_delete", "bdev_malloc_delete")
+    engine.rpc("engine_apply", calls=[each for each in everything(target, tmp_path) if each["method"] not in gone])
+    before = configuration(engine)
+    config = tmp_path / "config.json"
+    config.write_bytes((engine.state_dir / "config.json").read_bytes())
+    engine.stop()
+    again = launch("-c", config, state=True)
+    assert configuration(again) == saved(again) == before
+
+
 @pytest.mark.parametrize(
     ("calls", "code", "words"),
     [

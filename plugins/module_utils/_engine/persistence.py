@@ -23,6 +23,7 @@ from .config import BadConfig, Entry, Section, parse, render
 from .errors import Busy, EngineError, Invalid
 from .process import NOTICE
 from .rpc.dispatch import Memory
+from .rpc.masking import masked
 from .rpc.method import RpcError
 
 _LOG = logging.getLogger(__name__)
@@ -31,9 +32,6 @@ STATE_FILE: Final = "config.json"
 RETRY_SECONDS: Final = 10.0
 
 Identity = tuple[Any, ...]
-
-_SECRETS: Final = frozenset({"secret", "msecret"})
-_MASK: Final = "********"
 
 
 class StateFile:
@@ -115,13 +113,7 @@ class Unrestored:
 
     def to_rpc(self) -> dict[str, Any]:
         """As engine_get_info shows it, without secrets: unlike a configuration this is there to be looked at."""
-        return {"method": self.entry.method, "params": _masked(self.entry.params or {}), "error": self.error}
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _MASK if key in _SECRETS else _masked(each) for key, each in value.items()}
-    return [_masked(each) for each in value] if isinstance(value, list) else value
+        return {"method": self.entry.method, "params": masked(self.entry.params or {}), "error": self.error}
 
 
 class Host(Protocol):

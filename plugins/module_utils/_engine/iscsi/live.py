@@ -68,8 +68,6 @@ def remove_lun(target: IscsiTarget, name: str, lun_id: int) -> None:
     if lun_id not in node.device.luns:
         known = ", ".join(map(str, node.device.luns))
         raise NotFound(f"target node {node.name}: it has no LUN {lun_id}. Its LUNs: {known or 'none'}.")
-    if lun_id == 0:
-        raise Invalid(f"target node {node.name}: LUN 0 is what initiators ask for the others; a node always has it")
     target.drop_lun(node, lun_id)
 
 

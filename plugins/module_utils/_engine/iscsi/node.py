@@ -166,6 +166,8 @@ class TargetNode:
     def config(self) -> tuple[str, dict[str, Any]]:
         params = self._made_of()
         params.setdefault("alias_name", self.alias)  # required when it is loaded again
+        if 0 not in self.device.luns:
+            params["without_lun_0"] = True
         return "iscsi_create_target_node", params
 
     def further_config(self) -> Iterator[tuple[str, dict[str, Any]]]:

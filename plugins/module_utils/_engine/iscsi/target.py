@@ -199,8 +199,9 @@ class IscsiTarget:
         auth: Auth,
         header_digest: bool = False,
         data_digest: bool = False,
+        without_lun_0: bool = False,
     ) -> TargetNode:
-        """``luns`` are (LUN id, bdev name) and perhaps the fields of LunOptions.
+        """``luns`` are (LUN id, bdev name) and perhaps the fields of LunOptions; LUN 0 is one of them, unless told.
 
         A queue depth outside 1..max_queue_depth becomes max_queue_depth.
         """
@@ -210,7 +211,7 @@ class IscsiTarget:
             raise Exists(f"target node {name} exists already")
         if len(alias.encode()) > MAX_ALIAS_BYTES:
             raise Invalid(f"target node {name}: the alias is longer than {MAX_ALIAS_BYTES} bytes")
-        if not any(lun_id == 0 for lun_id, *_rest in luns):
+        if not without_lun_0 and not any(lun_id == 0 for lun_id, *_rest in luns):
             raise Invalid(f"target node {name}: LUN 0 is missing")
         most = self.options.max_queue_depth
         depth = queue_depth if 1 <= queue_depth <= most else most

@@ -97,10 +97,14 @@ def create_target_node(
     queue_depth: int,
     header_digest: bool,
     data_digest: bool,
+    without_lun_0: bool,
     **chap: Any,
 ) -> bool:
-    auth = Auth(**chap)
-    engine.target.create_node(name, alias_name, pg_ig_maps, luns, queue_depth, auth, header_digest, data_digest)
+    """``without_lun_0`` is ours: a node that lost its LUN 0 comes back as it was."""
+    digests = header_digest, data_digest
+    engine.target.create_node(
+        name, alias_name, pg_ig_maps, luns, queue_depth, Auth(**chap), *digests, without_lun_0=without_lun_0
+    )
     return True
 
 
@@ -254,6 +258,7 @@ METHODS: Final = (
             **CHAP,
             "header_digest": optional(boolean, False),
             "data_digest": optional(boolean, False),
+            "without_lun_0": optional(boolean, False),
         },
         mutates=True,
         subject=Subject(TARGET_NODE, "name"),
