@@ -327,7 +327,7 @@ def test_a_sanitize_that_failed_keeps_the_unit_closed_until_one_succeeds() -> No
     def broken(_offset: int, _length: int) -> None:
         raise OSError(5, "broken")
 
-    bdev.unmap = broken  # type: ignore[method-assign]
+    bdev.unmap = broken  # type: ignore[method-assign, assignment]
     assert bench.fails("4802 0000000000 0000") == (sense.MEDIUM_ERROR, 0x0C, 0x00)
     assert bench.fails("000000000000") == (sense.MEDIUM_ERROR, 0x31, 0x03)
     assert bench.fails("481f 0000000000 0000") == (sense.MEDIUM_ERROR, 0x31, 0x03)
