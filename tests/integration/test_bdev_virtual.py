@@ -79,6 +79,16 @@ def test_a_flush_that_fails_is_told(disk: Target) -> None:
         assert initiator.execute(cdb.synchronize_cache_10()).status == GOOD
 
 
+def test_force_unit_access_is_a_flush(disk: Target) -> None:
+    plain = cdb.write_10(0, 1)
+    through = bytes((plain[0], 0x08)) + plain[2:]
+    inject(disk.engine, "flush", "failure")
+    with disk.login() as initiator:
+        assert initiator.write(plain, b"x" * BLOCK, immediate=BLOCK).status == GOOD
+        outcome = initiator.write(through, b"x" * BLOCK, immediate=BLOCK)
+        assert outcome.response.sense == (MEDIUM_ERROR, 0x0C, 0x00)
+
+
 def test_parts_of_a_disk_do_not_overlap(launch: Launch) -> None:
     engine = launch()
     engine.initiator_group()

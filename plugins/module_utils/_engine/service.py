@@ -31,6 +31,7 @@ from .iscsi.target import IscsiTarget
 from .persistence import StateFile, Store
 from .process import NOTICE, Logs, PidFile, keep_freed_memory, parse_cpumask, pin, raise_file_limit
 from .replay import replay, usable
+from .reservation_files import ReservationFiles
 from .rpc.dispatch import Dispatcher
 from .rpc.method import WRONG_STATE, RpcError, State
 from .rpc.methods import all_methods
@@ -89,7 +90,8 @@ class Engine:
         self.nvme = NvmeControllers(self.submit)
         self.bdev_options: dict[str, int | bool] = dict(_BDEV_OPTIONS)
         self.iscsi_options_set = False
-        self.target = IscsiTarget(self.bdevs)
+        kept = ReservationFiles(settings.state_dir, self.submit) if settings.state_dir else None
+        self.target = IscsiTarget(self.bdevs, kept)
         self.notifications = Notifications()
         self.initialized = asyncio.Event()
         self.store = Store(StateFile(settings.state_dir) if settings.state_dir else None, self)
