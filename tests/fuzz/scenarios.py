@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from fuzz.fortress import Attack, Start
-from fuzz.moves import moves, requests
+from fuzz.moves import logins, moves, requests
 from hypothesis import strategies as st
 from pdu import wire
+
+_STAGES = {Start.BEFORE_LOGIN: 0, Start.IN_LOGIN: 1, Start.IN_CHAP: 0}
 
 
 def attacks() -> st.SearchStrategy[Attack]:
@@ -16,8 +18,9 @@ def attacks() -> st.SearchStrategy[Attack]:
 
     def from_start(start: Start) -> st.SearchStrategy[Attack]:
         each = moves()
-        if start in (Start.BEFORE_LOGIN, Start.IN_LOGIN, Start.IN_CHAP):
-            each = st.one_of(requests(st.just(wire.LOGIN), 1), each)
+        if start in _STAGES:
+            known = logins(_STAGES[start])
+            each = st.one_of(known, known, known, requests(st.just(wire.LOGIN), 1), each)
         return st.builds(Attack, start=st.just(start), moves=st.lists(each, max_size=12), isid=st.integers(0, 1))
 
     return st.sampled_from(Start).flatmap(from_start)
