@@ -14,13 +14,15 @@ _STAGES = {Start.BEFORE_LOGIN: 0, Start.IN_LOGIN: 1, Start.IN_CHAP: 0}
 
 
 def attacks() -> st.SearchStrategy[Attack]:
-    """One connection: where it begins, and up to a dozen moves. In a login, most of them are login requests."""
+    """One connection: where it begins, and up to twenty moves. In a login, most of them are login requests."""
 
     def from_start(start: Start) -> st.SearchStrategy[Attack]:
         each = moves()
         if start in _STAGES:
             known = logins(_STAGES[start])
             each = st.one_of(known, known, known, requests(st.just(wire.LOGIN), 1), each)
-        return st.builds(Attack, start=st.just(start), moves=st.lists(each, max_size=12), isid=st.integers(0, 1))
+        return st.builds(
+            Attack, start=st.just(start), moves=st.lists(each, min_size=1, max_size=20), isid=st.integers(0, 1)
+        )
 
     return st.sampled_from(Start).flatmap(from_start)
