@@ -15,7 +15,7 @@ PYTEST := build/venv/bin/python -m pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help engine quickstart quickstart-down test lint sanity unit integration conformance test-spdk test-vm bench dist release clean venv packages
+.PHONY: help engine quickstart quickstart-down test lint sanity unit integration conformance fuzz test-spdk test-vm bench dist release clean venv packages
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ integration: venv $(COLLECTION) engine ## The engine with real clients
 conformance: venv $(COLLECTION) engine ## libiscsi's conformance suite (FAMILY=iSCSI: one family of its tests)
 	@scripts/apt.sh $(CLIENTS)
 	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m conformance.run --family $(or $(FAMILY),ALL)
+
+fuzz: venv $(COLLECTION) engine ## Attack the engine with wrong PDUs, texts and orders (MINUTES=10)
+	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m fuzz.run --minutes $(or $(MINUTES),10)
 
 test-spdk: ## The modules with SPDK's engine: SPDK=/path/to/iscsi_tgt make test-spdk
 	@scripts/test_spdk.sh $(ARGS)
