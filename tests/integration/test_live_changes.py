@@ -164,3 +164,58 @@ def test_secrets_can_be_shown_masked(target: Target) -> None:
     masked = {"user": "u", "secret": "********", "muser": "m", "msecret": "********"}
     assert target.engine.rpc("iscsi_get_masked_auth_groups") == [{"tag": 1, "secrets": [masked]}]
     assert target.engine.rpc("iscsi_get_auth_groups")[0]["secrets"] == [secret]
+
+
+# -- LUN masks
+
+
+def seen(client: Initiator) -> list[int]:
+    """The LUNs that an initiator finds, and can use."""
+    data = client.read(cdb.report_luns(), 4096).data
+    luns = [data[at + 1] for at in range(8, len(data), 8)]
+    for lun in range(3):
+        client.execute(cdb.unit_ready(), lun=lun)  # takes a unit attention, if there is one
+        assert (client.execute(cdb.unit_ready(), lun=lun).status == 0) is (lun in luns)
+    return luns
+
+
+def test_a_lun_is_shown_to_some_only(target: Target) -> None:
+    engine = target.engine
+    one, other = "iqn.2026-01.test:one", "iqn.2026-01.test:other"
+    engine.rpc("iscsi_create_initiator_group", tag=3, initiators=[one], netmasks=["127.0.0.0/8"])
+    engine.rpc("iscsi_target_node_set_lun_mask", name="disk0", lun_id=1, initiator_groups=[3])
+    for _life in range(2):
+        with (
+            target.connect(name=one).login(target.name) as first,
+            target.connect(name=other).login(target.name) as second,
+        ):
+            assert (seen(first), seen(second)) == ([0, 1], [0])
+            engine.rpc("iscsi_initiator_group_add_initiators", tag=3, initiators=[other])
+            assert (
+                second.execute(cdb.unit_ready()).response.data[14:16] == b"\x3f\x0e"
+            )  # REPORTED LUNS DATA HAS CHANGED
+            assert seen(second) == [0, 1]
+            engine.rpc("iscsi_initiator_group_remove_initiators", tag=3, initiators=[other])
+            assert seen(second) == [0]
+            engine.malloc("M2", 1)
+            engine.rpc("iscsi_target_node_add_lun", name="disk0", bdev_name="M2", lun_id=2)
+            assert (seen(first), seen(second)) == ([0, 1, 2], [0, 2])
+            engine.rpc("bdev_malloc_delete", name="M2")
+        (node,) = engine.rpc("iscsi_get_target_nodes")
+        assert [lun.get("initiator_groups") for lun in node["luns"]] == [None, [3]]
+        engine.restart()
+    with pytest.raises(RpcError, match=r"initiator group 3 decides who sees LUN 1"):
+        engine.rpc("iscsi_delete_initiator_group", tag=3)
+    engine.rpc("iscsi_target_node_set_lun_mask", name="disk0", lun_id=1, initiator_groups=[])
+    engine.rpc("iscsi_delete_initiator_group", tag=3)
+    with target.connect(name=other).login(target.name) as client:
+        assert seen(client) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("lun_id", "groups", "words"),
+    [(7, [2], "no LUN 7"), (1, [9], "initiator group 9 does not exist"), (1, [2, 2], "twice")],
+)
+def test_a_mask_that_cannot_be_is_refused(target: Target, lun_id: int, groups: list[int], words: str) -> None:
+    with pytest.raises(RpcError, match=words):
+        target.engine.rpc("iscsi_target_node_set_lun_mask", name="disk0", lun_id=lun_id, initiator_groups=groups)

@@ -18,6 +18,7 @@ from .bdev.qos import RateLimits
 from .bdev.tap import tap_of
 from .config import Entry
 from .errors import EngineError
+from .iscsi import masking
 from .iscsi.node import TargetNode
 from .iscsi.portal import Portal, PortalGroup
 from .rpc.dispatch import Reply
@@ -205,6 +206,8 @@ class Savepoint:
             for lun_id, lun in luns.items():
                 if lun_id not in node.device.luns:
                     _try(self._engine.target.add_lun, name, lun.bdev_name, lun_id, *lun.options)
+            node.masks = dict(self._values_of(node)["masks"])
+            masking.show(self._engine.target, node)
 
 
 def _luns(node: TargetNode) -> dict[int, _Lun]:

@@ -75,6 +75,8 @@ class TargetNode:
         """Of the time from a command's arrival to its answer, while somebody wants it."""
         self.shows_histogram = False
         """iscsi_enable_histogram asked for it."""
+        self.masks: dict[int, list[InitiatorGroup]] = {}
+        """Who alone sees a LUN, by its id; a LUN that is not here is seen by everybody."""
         self.enabled = True
         """Otherwise nobody may log in, and nobody finds it by discovery."""
         self.leaving = False
@@ -151,7 +153,11 @@ class TargetNode:
 
     def _made_of(self) -> dict[str, Any]:
         """SPDK leaves an empty alias out."""
-        luns = [lun.to_rpc() for lun in self.device.luns.values()]
+        masks = {lun_id: [group.tag for group in groups] for lun_id, groups in self.masks.items()}
+        luns = [
+            {**lun.to_rpc(), **({"initiator_groups": masks[lun.id]} if lun.id in masks else {})}
+            for lun in self.device.luns.values()
+        ]
         return {
             "name": self.name,
             **({"alias_name": self.alias} if self.alias else {}),

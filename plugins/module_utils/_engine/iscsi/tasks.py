@@ -262,12 +262,12 @@ def abort_for(session: Session, lun: LogicalUnit) -> None:
 
 def _lun(connection: Connection, request: Request) -> LogicalUnit | None:
     nexus = connection.open_session.nexus
-    return nexus.device.by_field.get(request.lun_field) if nexus else None
+    return nexus.by_field.get(request.lun_field) if nexus else None
 
 
 def _luns(connection: Connection) -> list[LogicalUnit]:
     nexus = connection.open_session.nexus
-    return list(nexus.device.luns.values()) if nexus else []
+    return list(nexus.luns.values()) if nexus else []
 
 
 def _respond(connection: Connection, request: Request, outcome: Outcome) -> None:

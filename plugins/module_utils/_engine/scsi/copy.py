@@ -119,9 +119,9 @@ def _find(task: Task, target: bytes) -> LogicalUnit:
     """
     kind, length = target[5] & 0x0F, target[7]
     designator = target[8 : 8 + min(length, 20)]
-    own, units = task.unit, task.nexus.device.units
+    own, shown = task.unit, task.nexus.luns.values()
     if kind == _NAA:
-        found = own if own.naa == designator else units.by_naa(designator)
+        found = next((lun for lun in (own, *shown) if lun.naa == designator), None)
     elif kind == _T10:
         found = own if own.t10_id.startswith(designator) and len(designator) == 20 else None
     else:

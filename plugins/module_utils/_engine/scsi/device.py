@@ -93,6 +93,7 @@ class Device:
         self.luns[lun_id] = lun
         self.by_field[lun_id << 48] = lun
         self.by_field[_FLAT | lun_id << 48] = lun
+        self._look()
         self._tell_all(LunsChanged)
         return lun
 
@@ -102,7 +103,21 @@ class Device:
         self.units.release(lun.state)
         del self.by_field[lun_id << 48]
         del self.by_field[_FLAT | lun_id << 48]
+        self._look()
         self._tell_all(LunsChanged)
+
+    def _look(self) -> None:
+        for nexus in self.nexuses:
+            nexus.look()
+
+    def look_again(self) -> None:
+        """Some nexus may see other LUNs than before, of which it learns."""
+        for nexus in self.nexuses:
+            before = set(nexus.luns)
+            nexus.look()
+            if before != nexus.luns.keys():
+                for lun_id in nexus.luns:
+                    nexus.attend(lun_id, LunsChanged)
 
     def close(self) -> None:
         """The target node is gone."""
@@ -112,6 +127,7 @@ class Device:
             self.units.release(lun.state)
         self.luns.clear()
         self.by_field.clear()
+        self._look()
 
     def capacity_changed(self, bdev: Bdev) -> None:
         for lun in self.luns.values():
@@ -128,7 +144,7 @@ class Device:
     def _tell_all(self, attention: type[UnitAttention], own: Nexus | None = None) -> None:
         for nexus in self.nexuses:
             if nexus is not own:
-                for lun_id in self.luns:
+                for lun_id in nexus.luns:
                     nexus.attend(lun_id, attention)
 
 
@@ -138,12 +154,15 @@ class Nexus:
     __slots__ = (
         "abort",
         "attentions",
+        "by_field",
         "copies",
         "device",
         "echo",
         "identity",
         "initiator_port",
+        "luns",
         "relative_port",
+        "sees",
         "target_port",
     )
 
@@ -161,6 +180,18 @@ class Nexus:
         self.copies: dict[int, Any] = {}
         """What became of EXTENDED COPY commands, by list identifier, until somebody asks."""
         self.attentions: dict[int, deque[type[UnitAttention]]] = {}
+        self.sees: Callable[[int], bool] | None = None
+        """Set by the transport: whether a LUN is shown to this nexus; without it, all are."""
+        self.luns, self.by_field = device.luns, device.by_field
+        """Those of the device that are shown: the device's own, unless some are hidden."""
+
+    def look(self) -> None:
+        """See what is there to be seen."""
+        device, sees = self.device, self.sees
+        self.luns, self.by_field = device.luns, device.by_field
+        if sees is not None:
+            self.luns = {lun_id: lun for lun_id, lun in device.luns.items() if sees(lun_id)}
+            self.by_field = {field: lun for field, lun in device.by_field.items() if lun.id in self.luns}
 
     def attend(self, lun_id: int, attention: type[UnitAttention]) -> None:
         waiting = self.attentions.setdefault(lun_id, deque(maxlen=_MAX_ATTENTIONS))

@@ -71,7 +71,7 @@ def report_luns(task: Task) -> Buffer:
     allocation = int.from_bytes(task.cdb[6:10], "big")
     if task.nexus.attentions:
         task.nexus.forget(LunsChanged)
-    luns = [] if select == 0x01 else sorted(task.nexus.device.luns)
+    luns = [] if select == 0x01 else sorted(task.nexus.luns)
     return (struct.pack(">L4x", 8 * len(luns)) + b"".join(struct.pack(">H6x", each) for each in luns))[:allocation]
 
 

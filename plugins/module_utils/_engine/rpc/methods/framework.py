@@ -29,6 +29,7 @@ EXTENSIONS: Final = (
     "bdev_aio_delete.remove_file",
     "bdev_aio_resize",
     "engine_apply",
+    "iscsi_create_target_node.luns.initiator_groups",
     "iscsi_create_target_node.without_lun_0",
     "iscsi_get_connections.bytes_received",
     "iscsi_get_connections.commands",
@@ -43,6 +44,7 @@ EXTENSIONS: Final = (
     "iscsi_target_node_disable",
     "iscsi_target_node_enable",
     "iscsi_target_node_remove_lun",
+    "iscsi_target_node_set_lun_mask",
     "iscsi_target_node_set_options",
     "iscsi_target_node_set_redirect.permanent",
 )

@@ -93,7 +93,7 @@ def create_target_node(
     name: str,
     alias_name: str,
     pg_ig_maps: list[tuple[int, int]],
-    luns: list[tuple[int, str, bool, bool]],
+    luns: list[tuple[int, str, bool, bool, list[int]]],
     queue_depth: int,
     header_digest: bool,
     data_digest: bool,
@@ -179,9 +179,16 @@ QUEUE_DEPTH: Final = integer(-INT32_MAX - 1, INT32_MAX)
 _MAPS: Final = required(array(pair({"ig_tag": TAG, "pg_tag": TAG}, ("pg_tag", "ig_tag")), MAX_MAPS_PER_NODE))
 _LUN_OPTIONS: Final = {"removable": optional(boolean, False), "readonly": optional(boolean, False)}
 """Ours: SPDK knows neither."""
+MASK: Final = array(integer(0, MAX_TAG), MAX_MAPS_PER_NODE)
+"""Ours: tags of the initiator groups that alone see a LUN; none: everybody does."""
 _LUN: Final = pair(
-    {"lun_id": optional(integer(0, MAX_LUN_ID), 0), "bdev_name": required(string()), **_LUN_OPTIONS},
-    ("lun_id", "bdev_name", *_LUN_OPTIONS),
+    {
+        "lun_id": optional(integer(0, MAX_LUN_ID), 0),
+        "bdev_name": required(string()),
+        **_LUN_OPTIONS,
+        "initiator_groups": optional(MASK, ()),
+    },
+    ("lun_id", "bdev_name", *_LUN_OPTIONS, "initiator_groups"),
 )
 _PORTAL: Final = pair({"host": required(string(256)), "port": required(string(16))}, ("host", "port"))
 PORTALS: Final = required(array(_PORTAL, MAX_PORTALS_PER_GROUP))
