@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from engine_process import DEADLINE, Engine, Launch, eventually, free_port, run
 from module_process import run_module
+from self_signed import self_signed
 
 USER, PASSWORD, TOKEN = "operator", "pässword: not for your eyes", "a-token-for-prometheus"
 LOCAL = "127.0.0.1"
@@ -60,24 +61,6 @@ class Client:
         request = {"jsonrpc": "2.0", "id": 1, "method": method, **({"params": params} if params else {})}
         status, body = self.ask("POST", path, json.dumps(request).encode(), headers)
         return status, json.loads(body) if status == 200 else body
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return self_signed(tmp_path_factory.mktemp("certificate"))
-
-
-def self_signed(directory: Path) -> Path:
-    """A file with a certificate for 127.0.0.1 that signed itself, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed, and nothing else here makes a certificate")
-    key, path = directory / "key.pem", directory / "certificate.pem"
-    command = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
-    )
-    subprocess.run([*command.split(), "-keyout", key, "-out", path], check=True, capture_output=True)
-    path.write_text(path.read_text() + key.read_text())
-    return path
 
 
 @pytest.fixture

@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 import base64
-import json
 import struct
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_process import Engine, Launch, RpcError, Target, run
+from engine_process import Launch, RpcError, Target
 from pdu import cdb
 
 BLOCK = 512
@@ -28,11 +25,6 @@ def disk(launch: Launch) -> Target:
     return Target(engine, port, engine.node("disk0", engine.malloc("M0", 16)))
 
 
-def spdk_rpc(engine: Engine, *words: str) -> Any:
-    text = run(Path(sys.executable).with_name("spdk-rpc"), "-s", engine.socket, *words).stdout
-    return json.loads(text) if text.strip() else None
-
-
 def counted(answer: dict[str, Any]) -> int:
     packed = base64.b64decode(answer["histogram"])
     return sum(struct.unpack(f"<{len(packed) // 8}Q", packed))
@@ -40,7 +32,7 @@ def counted(answer: dict[str, Any]) -> int:
 
 def test_a_limit_slows_an_initiator_down_and_survives_a_restart(disk: Target) -> None:
     engine = disk.engine
-    spdk_rpc(engine, "bdev_set_qos_limit", "M0", "--rw-mbytes-per-sec", "4")
+    engine.spdk_rpc("bdev_set_qos_limit", "M0", "--rw-mbytes-per-sec", "4")
     engine.restart()
     assert engine.rpc("bdev_get_bdevs", name="M0")[0]["assigned_rate_limits"]["rw_mbytes_per_sec"] == 4
     with disk.login() as client:
@@ -73,14 +65,14 @@ def test_a_bdevs_histogram_counts_its_operations(disk: Target) -> None:
     engine = disk.engine
     with pytest.raises(RpcError, match="Bad address"):
         engine.rpc("bdev_get_histogram", name="M0")
-    spdk_rpc(engine, "bdev_enable_histogram", "--histogram", "-o", "write", "M0")
+    engine.spdk_rpc("bdev_enable_histogram", "--histogram", "-o", "write", "M0")
     with disk.login() as client:
         client.read(cdb.read_10(0, 1), BLOCK)
         client.write(cdb.write_10(0, 1), bytes(BLOCK))
-    assert counted(spdk_rpc(engine, "bdev_get_histogram", "M0")) == 1
+    assert counted(engine.spdk_rpc("bdev_get_histogram", "M0")) == 1
     with pytest.raises(RpcError, match="Invalid Io type"):
         engine.rpc("bdev_enable_histogram", name="M0", enable=True, opc="sing")
-    spdk_rpc(engine, "bdev_enable_histogram", "--no-histogram", "M0")
+    engine.spdk_rpc("bdev_enable_histogram", "--no-histogram", "M0")
     with pytest.raises(RpcError, match="Bad address"):
         engine.rpc("bdev_get_histogram", name="M0")
 
@@ -90,15 +82,15 @@ def test_a_nodes_histogram_counts_commands_of_old_and_new_connections(disk: Targ
     with pytest.raises(RpcError, match="target's histogram function is not enabled"):
         engine.rpc("iscsi_get_histogram", name=name)
     with disk.login() as old:
-        spdk_rpc(engine, "iscsi_enable_histogram", "--histogram", name)
+        engine.spdk_rpc("iscsi_enable_histogram", "--histogram", name)
         old.execute(cdb.unit_ready())
         with disk.login() as new:
             new.read(cdb.read_10(0, 1), BLOCK)
-        assert counted(spdk_rpc(engine, "iscsi_get_histogram", name)) == 2
+        assert counted(engine.spdk_rpc("iscsi_get_histogram", name)) == 2
     engine.restart()
     with disk.login() as again:
         again.execute(cdb.unit_ready())
         assert counted(engine.rpc("iscsi_get_histogram", name=name)) == 1
-        spdk_rpc(engine, "iscsi_enable_histogram", "--no-histogram", name)
+        engine.spdk_rpc("iscsi_enable_histogram", "--no-histogram", name)
         again.execute(cdb.unit_ready())
     assert "iscsi_enable_histogram" not in (engine.state_dir / "config.json").read_text()

@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_process import Engine, Launch, RpcError, Target, run
+from engine_process import Engine, Launch, RpcError, Target
 from pdu import cdb
 
 
@@ -23,11 +21,6 @@ def engine(launch: Launch, tmp_path: Path) -> Engine:
     return engine
 
 
-def spdk_rpc(engine: Engine, *words: str) -> Any:
-    text = run(Path(sys.executable).with_name("spdk-rpc"), "-s", engine.socket, *words).stdout
-    return json.loads(text) if text.strip() else None
-
-
 def served(engine: Engine) -> Target:
     engine.initiator_group()
     port = engine.portal_group()
@@ -37,8 +30,8 @@ def served(engine: Engine) -> Target:
 @pytest.mark.parametrize(("level", "strip", "blocks"), [("0", "64", 16384), ("concat", "64", 16384), ("1", "", 8192)])
 def test_what_is_written_is_there_after_a_restart(engine: Engine, level: str, strip: str, blocks: int) -> None:
     strips = ("-z", strip) if strip else ()
-    spdk_rpc(engine, "bdev_raid_create", "-n", "R0", "-r", level, "-b", "A0 A1", *strips)
-    (raid,) = spdk_rpc(engine, "bdev_raid_get_bdevs", "online")
+    engine.spdk_rpc("bdev_raid_create", "-n", "R0", "-r", level, "-b", "A0 A1", *strips)
+    (raid,) = engine.spdk_rpc("bdev_raid_get_bdevs", "online")
     assert (raid["name"], raid["num_base_bdevs_operational"]) == ("R0", 2)
     before = engine.rpc("bdev_get_bdevs")
     assert [(bdev["name"], bdev["claimed"]) for bdev in before] == [("A0", True), ("A1", True), ("R0", False)]
@@ -52,8 +45,8 @@ def test_what_is_written_is_there_after_a_restart(engine: Engine, level: str, st
     assert engine.rpc("bdev_get_bdevs") == before
     with target.login() as client:
         assert client.read(cdb.read_10(blocks - 512, 512), len(data)).data == data
-    spdk_rpc(engine, "iscsi_delete_target_node", target.name)
-    spdk_rpc(engine, "bdev_raid_delete", "R0")
+    engine.spdk_rpc("iscsi_delete_target_node", target.name)
+    engine.spdk_rpc("bdev_raid_delete", "R0")
     assert {bdev["claimed"] for bdev in engine.rpc("bdev_get_bdevs")} == {False}
 
 

@@ -12,7 +12,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -94,6 +94,30 @@ class Accounts:
                 total = total.plus(received=traffic.received, sent=traffic.sent)
             now[key] = total
         yield from sorted(now.items())
+
+
+def connection_to_rpc(connection: Connection) -> dict[str, Any]:
+    """As iscsi_get_connections gives it; initiator, portal group and counters are ours."""
+    session = connection.session
+    node = session.node if session else None
+    traffic = traffic_of(connection.tcp)
+    return {
+        "id": connection.number,
+        "cid": connection.cid,
+        "tsih": session.tsih if session else 0,
+        "state": "exiting" if connection.leaving else "running" if session else "invalid",
+        "login_phase": "full_feature_phase" if session else "security_negotiation_phase",
+        "initiator_addr": connection.peer,
+        "target_addr": connection.local,
+        "target_node_name": node.name.partition(":")[2] if node else "",
+        "thread_name": "iscsi_poll_group_0",
+        "initiator_name": session.initiator if session else "",
+        "portal_group_tag": connection.portal.tag,
+        "commands": session.count_commands() if session else 0,
+        "bytes_received": traffic.received,
+        "bytes_sent": traffic.sent,
+        "round_trip_us": traffic.round_trip_us,
+    }
 
 
 def _key(session: Session) -> tuple[str, str]:

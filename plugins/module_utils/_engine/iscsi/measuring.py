@@ -13,6 +13,8 @@ from .command import IscsiTask
 
 if TYPE_CHECKING:
     from .connection import Connection
+    from .node import TargetNode
+    from .target import IscsiTarget
 
 
 def measure(connection: Connection, histogram: Histogram | None) -> None:
@@ -39,3 +41,24 @@ def measure(connection: Connection, histogram: Histogram | None) -> None:
         plain.finish(connection, task)
 
     place.update(run=run, finish=finish)
+
+
+def set_histogram(target: IscsiTarget, name: str, histogram: Histogram | None) -> None:
+    """Measure the latency of a node's commands from now on, or no longer, because somebody asked for it."""
+    node = target.node(name)
+    node.shows_histogram = histogram is not None
+    _measure_node(target, node, histogram)
+
+
+def measure_all(target: IscsiTarget) -> None:
+    """Measure what is not measured yet: somebody watches the target as a whole."""
+    for node in target.nodes.values():
+        if node.histogram is None:
+            _measure_node(target, node, Histogram())
+
+
+def _measure_node(target: IscsiTarget, node: TargetNode, histogram: Histogram | None) -> None:
+    node.histogram = histogram
+    for connection in target.sessions.connections:
+        if connection.session is not None and connection.session.node is node:
+            measure(connection, histogram)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ..bdev.base import Bdev, BdevRegistry
-from ..bdev.histogram import Histogram
 from ..errors import Busy, EngineError, Exists, Invalid, NotFound
 from ..facts import DEFAULT_DRAIN_SECONDS, MAX_ALIAS_BYTES
 from ..scsi.sense import CapacityChanged, LunsChanged
@@ -20,7 +19,7 @@ from ..scsi.unit import Options as LunOptions
 from ..scsi.unit import ReservationStore, Units
 from . import masking
 from .access import InitiatorGroup
-from .accounts import Accounts, traffic_of
+from .accounts import Accounts, connection_to_rpc
 from .auth import Auth, AuthGroup
 from .buffers import SharedBuffer
 from .clock import Clock
@@ -295,24 +294,6 @@ class IscsiTarget:
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)
 
-    def set_histogram(self, name: str, histogram: Histogram | None) -> None:
-        """Measure the latency of the node's commands from now on, or no longer."""
-        node = self.node(name)
-        node.shows_histogram = histogram is not None
-        self._measure(node, histogram)
-
-    def measure_all(self) -> None:
-        """Measure what is not measured yet: somebody watches the target as a whole."""
-        for node in self.nodes.values():
-            if node.histogram is None:
-                self._measure(node, Histogram())
-
-    def _measure(self, node: TargetNode, histogram: Histogram | None) -> None:
-        node.histogram = histogram
-        for connection in self.sessions.connections:
-            if connection.session is not None and connection.session.node is node:
-                measure(connection, histogram)
-
     def logged_in(self, connection: Connection) -> None:
         """The connection is in full feature phase."""
         session = connection.open_session
@@ -395,7 +376,7 @@ class IscsiTarget:
 
         ``commands`` are those of the session, which connections share.
         """
-        return [_connection_to_rpc(each) for each in sorted(self.sessions.connections, key=lambda each: each.number)]
+        return [connection_to_rpc(each) for each in sorted(self.sessions.connections, key=lambda each: each.number)]
 
     async def shutdown(self, seconds: int = DEFAULT_DRAIN_SECONDS) -> None:
         """Stop accepting, ask everybody to log out, wait up to ``seconds``, drop those that are left."""
@@ -416,29 +397,6 @@ class IscsiTarget:
             # The peer was gone before its connection was set up.
             _log.info("portal %s: connection lost at once: %s", portal, error.strerror)
             sock.close()
-
-
-def _connection_to_rpc(connection: Connection) -> dict[str, Any]:
-    session = connection.session
-    node = session.node if session else None
-    traffic = traffic_of(connection.tcp)
-    return {
-        "id": connection.number,
-        "cid": connection.cid,
-        "tsih": session.tsih if session else 0,
-        "state": "exiting" if connection.leaving else "running" if session else "invalid",
-        "login_phase": "full_feature_phase" if session else "security_negotiation_phase",
-        "initiator_addr": connection.peer,
-        "target_addr": connection.local,
-        "target_node_name": node.name.partition(":")[2] if node else "",
-        "thread_name": "iscsi_poll_group_0",
-        "initiator_name": session.initiator if session else "",
-        "portal_group_tag": connection.portal.tag,
-        "commands": session.count_commands() if session else 0,
-        "bytes_received": traffic.received,
-        "bytes_sent": traffic.sent,
-        "round_trip_us": traffic.round_trip_us,
-    }
 
 
 def _known(groups: dict[int, Any]) -> str:

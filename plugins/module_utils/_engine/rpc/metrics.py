@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .. import __version__
 from ..bdev.histogram import TICK_RATE, Histogram
+from ..iscsi.measuring import measure_all
 
 if TYPE_CHECKING:
     from ..service import Engine
@@ -42,7 +43,7 @@ class Family(NamedTuple):
 
 def metrics(engine: Engine) -> str:
     """Everything, as GET /metrics answers it."""
-    engine.target.measure_all()
+    measure_all(engine.target)
     return "".join(
         line + "\n"
         for family in (*_of_disks(engine), *_of_targets(engine), *_of_process(engine))
@@ -52,26 +53,18 @@ def metrics(engine: Engine) -> str:
 
 def _of_disks(engine: Engine) -> Iterator[Family]:
     bdevs = list(engine.bdevs)
-    yield Family(
-        "bdev_operations_total",
-        "counter",
-        "Reads and writes of a bdev by initiators.",
-        [
+    operations = [(bdev, bdev.stats.read_ops, bdev.stats.write_ops) for bdev in bdevs]
+    moved = [(bdev, bdev.stats.bytes_read, bdev.stats.bytes_written) for bdev in bdevs]
+    for name, help_, counts in (
+        ("operations", "Reads and writes of a bdev by initiators.", operations),
+        ("bytes", "Bytes that initiators read from and wrote to a bdev.", moved),
+    ):
+        samples = [
             Sample(count, {"bdev": bdev.name, "operation": kind})
-            for bdev in bdevs
-            for kind, count in (("read", bdev.stats.read_ops), ("write", bdev.stats.write_ops))
-        ],
-    )
-    yield Family(
-        "bdev_bytes_total",
-        "counter",
-        "Bytes that initiators read from and wrote to a bdev.",
-        [
-            Sample(count, {"bdev": bdev.name, "operation": kind})
-            for bdev in bdevs
-            for kind, count in (("read", bdev.stats.bytes_read), ("write", bdev.stats.bytes_written))
-        ],
-    )
+            for bdev, *both in counts
+            for kind, count in zip(("read", "write"), both)
+        ]
+        yield Family(f"bdev_{name}_total", "counter", help_, samples)
     yield Family(
         "bdev_errors_total",
         "counter",

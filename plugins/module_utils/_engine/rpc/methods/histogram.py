@@ -14,6 +14,7 @@ from ...bdev.histogram import DEFAULT_GRANULARITY, Histogram
 from ...bdev.tap import tap_of
 from ...errors import Invalid
 from ...facts import MAX_NAME_BYTES
+from ...iscsi.measuring import set_histogram
 from ..method import DECODE_FAILED, INTERNAL_ERROR, Errors, Method, RpcError, Subject, worded
 from ..schema import UINT32_MAX, UINT64_MAX, boolean, integer, optional, required, string
 
@@ -43,7 +44,7 @@ def get_bdev_histogram(engine: Engine, name: str) -> dict[str, Any]:
 
 
 def enable_node_histogram(engine: Engine, name: str, enable: bool) -> bool:
-    engine.target.set_histogram(name, Histogram() if enable else None)
+    set_histogram(engine.target, name, Histogram() if enable else None)
     return True
 
 
