@@ -123,13 +123,17 @@ class TargetNode:
         return list(dict.fromkeys(each.portal_group for each in self.maps))
 
     def admits(self, tag: int, initiator: str, address: str) -> bool:
-        """May ``initiator`` at ``address`` log in through the portal group of that tag? The first verdict counts."""
+        """May ``initiator`` at ``address`` log in through the portal group of that tag?"""
+        return self.admitting(tag, initiator, address) is not None
+
+    def admitting(self, tag: int, initiator: str, address: str) -> InitiatorGroup | None:
+        """The initiator group that lets it in; the first verdict counts."""
         for each in self.maps:
             if each.portal_group.tag == tag:
                 verdict: bool | None = each.initiator_group.verdict(initiator, address)
                 if verdict is not None:
-                    return verdict
-        return False
+                    return each.initiator_group if verdict else None
+        return None
 
     def to_rpc(self) -> dict[str, Any]:
         """As iscsi_get_target_nodes gives it; redirects are shown too, which SPDK does not."""

@@ -193,7 +193,7 @@ class IscsiTarget:
         header_digest: bool = False,
         data_digest: bool = False,
     ) -> TargetNode:
-        """``luns`` are (LUN id, bdev name) and perhaps the fields of LunOptions.
+        """``luns`` are (LUN id, bdev name), perhaps with the fields of LunOptions and the tags of its mask.
 
         A queue depth outside 1..max_queue_depth becomes max_queue_depth.
         """
@@ -212,7 +212,8 @@ class IscsiTarget:
         node.data_digest = data_digest
         try:
             for lun_id, bdev_name, *options in luns:
-                node.device.add(lun_id, self._bdev_for_lun(name, lun_id, bdev_name), LunOptions(*options))
+                bdev, mask = self._bdev_for_lun(name, lun_id, bdev_name), options[2:]
+                node.device.add(lun_id, bdev, LunOptions(*options[:2])).mask = tuple(*mask)
         except EngineError:
             node.device.close()
             raise
@@ -240,6 +241,12 @@ class IscsiTarget:
         node.device.add(chosen, self._bdev_for_lun(node.name, chosen, bdev_name), LunOptions(removable, readonly))
         self.sessions.tell_event(node, 0, LunsChanged)
         return chosen
+
+    def mask_lun(self, name: str, lun_id: int, groups: list[int]) -> None:
+        """Show a LUN to these initiator groups only, or with none to all; a unit attention tells initiators."""
+        node = self.node(name)
+        node.device.mask(lun_id, tuple(groups))
+        self.sessions.tell_event(node, 0, LunsChanged)
 
     def add_maps(self, name: str, maps: list[Tags]) -> None:
         node = self.node(name)

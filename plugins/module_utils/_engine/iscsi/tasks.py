@@ -262,7 +262,7 @@ def abort_for(session: Session, lun: LogicalUnit) -> None:
 
 def _lun(connection: Connection, request: Request) -> LogicalUnit | None:
     nexus = connection.open_session.nexus
-    return nexus.device.by_field.get(request.lun_field) if nexus else None
+    return nexus.by_field.get(request.lun_field) if nexus else None
 
 
 def _luns(connection: Connection) -> list[LogicalUnit]:

@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any, Callable, Final
 
 from ..bdev.base import Bdev, Buffer
-from ..errors import Exists, Invalid
+from ..errors import Exists, Invalid, NotFound
 from ..facts import MAX_LUN_ID
 from .alua import State
 from .reservations import Identity
@@ -93,6 +93,7 @@ class Device:
         self.luns[lun_id] = lun
         self.by_field[lun_id << 48] = lun
         self.by_field[_FLAT | lun_id << 48] = lun
+        self._show()
         self._tell_all(LunsChanged)
         return lun
 
@@ -102,6 +103,7 @@ class Device:
         self.units.release(lun.state)
         del self.by_field[lun_id << 48]
         del self.by_field[_FLAT | lun_id << 48]
+        self._show()
         self._tell_all(LunsChanged)
 
     def close(self) -> None:
@@ -118,6 +120,23 @@ class Device:
             if lun.bdev is bdev:
                 for nexus in self.nexuses:
                     nexus.attend(lun.id, CapacityChanged)
+
+    def mask(self, lun_id: int, groups: tuple[int, ...]) -> None:
+        """Show a LUN to initiators of these groups only; to all when there are none. Raises NotFound."""
+        lun = self.luns.get(lun_id)
+        if lun is None:
+            raise NotFound(f"target node {self.name}: there is no LUN {lun_id}")
+        lun.mask = groups
+        self._show()
+        self._tell_all(LunsChanged)
+
+    def _show(self) -> None:
+        for nexus in self.nexuses:
+            nexus.look()
+
+    def join(self, nexus: Nexus) -> None:
+        self.nexuses.append(nexus)
+        nexus.look()
 
     def leave(self, nexus: Nexus) -> None:
         """The nexus is lost, by a logout or otherwise."""
@@ -136,15 +155,8 @@ class Nexus:
     """An I_T nexus: one initiator port and one target port, with the unit attentions that wait for it."""
 
     __slots__ = (
-        "abort",
-        "attentions",
-        "copies",
-        "device",
-        "echo",
-        "identity",
-        "initiator_port",
-        "relative_port",
-        "target_port",
+        *("abort", "attentions", "by_field", "copies", "device", "echo", "group"),
+        *("identity", "initiator_port", "relative_port", "target_port"),
     )
 
     def __init__(self, device: Device, initiator_port: str, target_port: str, relative_port: int) -> None:
@@ -156,13 +168,30 @@ class Nexus:
         self.identity = Identity(initiator_port.lower(), target_port.lower(), relative_port)
         self.abort: Callable[[LogicalUnit], object] | None = None
         """Set by the transport: gives up all commands of this nexus for a logical unit."""
+        self.group: int | None = None
+        """Tag of the initiator group that let the initiator in."""
+        self.by_field = device.by_field
+        """The logical units that it sees, as the device has them: the very same unless some are hidden from it."""
         self.echo = b""
         """What WRITE BUFFER left for READ BUFFER."""
         self.copies: dict[int, Any] = {}
         """What became of EXTENDED COPY commands, by list identifier, until somebody asks."""
         self.attentions: dict[int, deque[type[UnitAttention]]] = {}
 
+    def look(self) -> None:
+        """Find out anew which logical units this nexus sees."""
+        everything = self.device.by_field
+        if any(lun.mask for lun in self.device.luns.values()):
+            self.by_field = {field: lun for field, lun in everything.items() if lun.shows_to(self.group)}
+        else:
+            self.by_field = everything
+
+    def sees(self, lun_id: int) -> bool:
+        return lun_id << 48 in self.by_field
+
     def attend(self, lun_id: int, attention: type[UnitAttention]) -> None:
+        if not self.sees(lun_id):
+            return
         waiting = self.attentions.setdefault(lun_id, deque(maxlen=_MAX_ATTENTIONS))
         if attention not in waiting:
             waiting.append(attention)

@@ -144,6 +144,8 @@ class LogicalUnit:
         self.bdev = state.bdev
         self.device = device
         self.options = options
+        self.mask: tuple[int, ...] = ()
+        """Tags of the initiator groups that see it; all do when there are none."""
 
     @property
     def readonly(self) -> bool:
@@ -165,8 +167,12 @@ class LogicalUnit:
         """Vendor and serial number (SPC-4 §7.8.6.4)."""
         return VENDOR + self.serial.encode()
 
+    def shows_to(self, group: int | None) -> bool:
+        return not self.mask or group in self.mask
+
     def to_rpc(self) -> dict[str, Any]:
-        return {"bdev_name": self.bdev.name, "lun_id": self.id, **self.options.to_rpc()}
+        mask = {"initiator_groups": list(self.mask)} if self.mask else {}
+        return {"bdev_name": self.bdev.name, "lun_id": self.id, **self.options.to_rpc(), **mask}
 
 
 class ReservationStore(Protocol):
