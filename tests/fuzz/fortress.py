@@ -227,8 +227,7 @@ def _send(initiator: Initiator, move: Move, isid: bytes, tags: dict[Initiator, i
     }
     if move.opcode == wire.SCSI_COMMAND:
         tags[initiator] = numbers["itt"]
-    takes_number = move.opcode is not None and move.opcode != wire.DATA_OUT and not move.immediate
-    if takes_number:
+    if move.takes_number:
         initiator.cmd_sn = (initiator.cmd_sn + 1) % 2**32
     with suppress(OSError):
         initiator.socket.sendall(_encoded(initiator, move, numbers, isid))

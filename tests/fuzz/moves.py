@@ -16,6 +16,7 @@ REQUESTS: Final = (
     *(wire.NOP_OUT, wire.SCSI_COMMAND, wire.TASK_REQUEST, wire.LOGIN, wire.TEXT, wire.DATA_OUT, wire.LOGOUT),
     wire.SNACK,
 )
+_NUMBERED: Final = frozenset({wire.NOP_OUT, wire.SCSI_COMMAND, wire.TASK_REQUEST, wire.TEXT, wire.LOGOUT})
 _KEYS: Final = (
     *("InitiatorName", "InitiatorAlias", "TargetName", "SessionType", "SendTargets", "TargetPortalGroupTag"),
     *("HeaderDigest", "DataDigest", "MaxConnections", "InitialR2T", "ImmediateData", "MaxRecvDataSegmentLength"),
@@ -36,6 +37,8 @@ _CDB_OPCODES: Final = (
 )
 
 
+_BLOCK: Final = 512
+_COUNTS: Final = (0, 1, 2, 16, 128)
 _IO_10: Final = struct.Struct(">BxLxHxxxxxxx")
 _IO_16: Final = struct.Struct(">BxQLxx")
 
@@ -68,6 +71,12 @@ class Move(NamedTuple):
     patches: tuple[tuple[int, int], ...] = ()
     keep: int | None = None
     spoil: int = 0
+
+    @property
+    def takes_number(self) -> bool:
+        """Whether the target is to count it; otherwise all that comes after it would wait for this number."""
+        whole = self.keep is None and not self.patches and "cmd_sn" not in dict(self.fields)
+        return whole and self.opcode in _NUMBERED and not self.immediate
 
     def __repr__(self) -> str:
         """What differs from the defaults, with long runs of zeros cut short."""
@@ -115,7 +124,7 @@ def field_changes(most: int) -> st.SearchStrategy[tuple[tuple[str, int], ...]]:
 
 def cdbs() -> st.SearchStrategy[bytes]:
     """Reads and writes that are right; known and unknown operation codes with what is near to make sense, or not."""
-    lba, blocks = st.integers(0, 2047), st.sampled_from((0, 1, 2, 16, 128))
+    lba, blocks = st.integers(0, 2047), st.sampled_from(_COUNTS)
     io_10 = st.builds(
         lambda code, lba, blocks: _IO_10.pack(code, lba, blocks), st.sampled_from((0x28, 0x2A)), lba, blocks
     )
@@ -131,11 +140,13 @@ def cdbs() -> st.SearchStrategy[bytes]:
 _DATA: Final = st.binary(max_size=64) | st.sampled_from((0, 512, 1024, 4096, 8192, 65536)).map(bytes)
 _LUNS: Final = st.sampled_from((0, 0, 0, 1, 0x4001, 0xC101, 0xFFFF))
 _WORDS: Final = st.binary(max_size=20).map(lambda each: each + bytes(-len(each) % 4))
-_AHS: Final = st.sampled_from((b"", b"", b"", b"")) | _WORDS
+_AHS: Final = st.integers(0, 9).flatmap(lambda each: st.just(b"") if each else _WORDS)
 _FLAGS: Final = st.sampled_from((0x80, 0x81, 0xC1, 0xA1, 0xE1, 0x21, 0x40, 0x00, 0x87, 0x81)) | st.integers(0, 255)
 
 
-def requests(opcodes: st.SearchStrategy[int], changes: int) -> st.SearchStrategy[Move]:
+def requests(
+    opcodes: st.SearchStrategy[int], changes: int, flags: st.SearchStrategy[int] = _FLAGS
+) -> st.SearchStrategy[Move]:
     """PDUs with up to ``changes`` wrong fields."""
 
     def of(opcode: int) -> st.SearchStrategy[Move]:
@@ -148,7 +159,7 @@ def requests(opcodes: st.SearchStrategy[int], changes: int) -> st.SearchStrategy
             Move,
             opcode=st.just(opcode),
             immediate=st.booleans(),
-            flags=_FLAGS,
+            flags=flags,
             data=texts() if opcode in (wire.LOGIN, wire.TEXT) else _DATA,
             ahs=_AHS,
             cdb=cdbs() if is_command else st.just(b""),
@@ -162,6 +173,36 @@ def requests(opcodes: st.SearchStrategy[int], changes: int) -> st.SearchStrategy
     return opcodes.flatmap(of)
 
 
+def transfers() -> st.SearchStrategy[Move]:
+    """Reads and writes that are right in all respects; what a write lacks is to come as Data-Out."""
+
+    def build(lba: int, blocks: int, writes: bool, immediate: int, final: bool) -> Move:
+        length = blocks * _BLOCK
+        direction = wire.WRITE if writes else wire.READ
+        return Move(
+            wire.SCSI_COMMAND,
+            flags=direction | wire.SIMPLE | (wire.FINAL if final or not writes else 0),
+            data=bytes(min(immediate, length)) if writes else b"",
+            cdb=_IO_10.pack(0x2A if writes else 0x28, lba, blocks),
+            fields=(("expected_length", length),),
+        )
+
+    return st.builds(
+        build,
+        st.integers(0, 1900),
+        st.sampled_from(_COUNTS),
+        st.booleans(),
+        st.sampled_from((0, 512, 8192)),
+        st.booleans(),
+    )
+
+
+def logins(stage: int) -> st.SearchStrategy[Move]:
+    """Login requests of that stage, 0 or 1, that stay in it, go on, or have more to say."""
+    flags = (0x00, 0x40, 0x81, 0x83) if stage == 0 else (0x04, 0x44, 0x87)
+    return requests(st.just(wire.LOGIN), 0, st.sampled_from(flags))
+
+
 def moves() -> st.SearchStrategy[Move]:
     """Anything: right, wrong, mutilated, no PDU at all."""
     known = st.sampled_from(REQUESTS)
@@ -171,4 +212,5 @@ def moves() -> st.SearchStrategy[Move]:
     mutilated = st.builds(lambda move, changed: move._replace(patches=changed), right, patches)
     cut = st.builds(lambda move, keep: move._replace(keep=keep), right | wrong, st.integers(0, 120))
     noise = st.binary(min_size=1, max_size=200).map(lambda data: Move(data=data))
-    return st.one_of(right, right, wrong, mutilated, cut, noise)
+    answers = requests(st.just(wire.DATA_OUT), 0)
+    return st.one_of(transfers(), transfers(), answers, right, right, right, wrong, mutilated, cut, noise)

@@ -6,18 +6,23 @@
 from __future__ import annotations
 
 from fuzz.fortress import Attack, Start
-from fuzz.moves import moves, requests
+from fuzz.moves import logins, moves, requests
 from hypothesis import strategies as st
 from pdu import wire
 
+_STAGES = {Start.BEFORE_LOGIN: 0, Start.IN_LOGIN: 1, Start.IN_CHAP: 0}
+
 
 def attacks() -> st.SearchStrategy[Attack]:
-    """One connection: where it begins, and up to a dozen moves. In a login, most of them are login requests."""
+    """One connection: where it begins, and up to twenty moves. In a login, most of them are login requests."""
 
     def from_start(start: Start) -> st.SearchStrategy[Attack]:
         each = moves()
-        if start in (Start.BEFORE_LOGIN, Start.IN_LOGIN, Start.IN_CHAP):
-            each = st.one_of(requests(st.just(wire.LOGIN), 1), each)
-        return st.builds(Attack, start=st.just(start), moves=st.lists(each, max_size=12), isid=st.integers(0, 1))
+        if start in _STAGES:
+            known = logins(_STAGES[start])
+            each = st.one_of(known, known, known, requests(st.just(wire.LOGIN), 1), each)
+        return st.builds(
+            Attack, start=st.just(start), moves=st.lists(each, min_size=1, max_size=20), isid=st.integers(0, 1)
+        )
 
     return st.sampled_from(Start).flatmap(from_start)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi import logout
 from engine_process import eventually
 from in_process import TargetInProcess
 from pdu import cdb, wire
@@ -110,6 +111,17 @@ def test_after_a_logout_nothing_lands_any_more(target: TargetInProcess, initiato
     target.release()
     assert initiator.finish(command).status == GOOD  # what was being done is done and told
     assert initiator.receive().opcode == wire.LOGOUT_RESPONSE
+    assert initiator.is_closed()
+
+
+def test_a_logout_that_cannot_be_waited_for_says_so(
+    target: TargetInProcess, initiator: Initiator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logout, "_CLEAN_UP_SECONDS", 0.1)
+    working_write(target, initiator, 21, b"l" * BLOCK)
+    initiator.send(initiator.logout())
+    answer = initiator.receive()
+    assert (answer.opcode, answer.response) == (wire.LOGOUT_RESPONSE, 3)  # clean-up failed
     assert initiator.is_closed()
 
 
@@ -330,6 +342,16 @@ def test_a_peer_whose_reads_take_much_memory_has_to_wait(target: TargetInProcess
     target.release()
     for command in commands:
         assert len(initiator.finish(command).data) == size
+
+
+def test_a_peer_that_reads_nothing_is_dropped() -> None:
+    with TargetInProcess(nop_timeout=1, nop_in_interval=0) as target, target.login() as initiator:
+        size = 2**20
+        flags = wire.FINAL | wire.READ | wire.SIMPLE
+        initiator.send(
+            *(initiator.command(cdb.read_10(0, size // BLOCK), flags=flags, length=size) for _each in range(60))
+        )
+        eventually(lambda: not target.call(lambda: target.iscsi.sessions.connections), "the end of the connection")
 
 
 def test_a_peer_that_reads_nothing_has_to_wait(target: TargetInProcess, initiator: Initiator) -> None:

@@ -15,6 +15,7 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.probe imp
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.scsi import Capacity, LogicalUnit
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.session import Session
 from engine_process import Engine, Launch, Target, free_port
+from module_process import run_module
 
 NAME = "iqn.2026-01.io.github.openlun:probe"
 
@@ -145,6 +146,17 @@ def test_a_proof_that_fails_is_told_without_the_secrets(guarded: int, wrong: dic
 def test_without_credentials_it_says_what_is_missing(guarded: int) -> None:
     with pytest.raises(InitiatorError, match="only one side wants CHAP"):
         probe(request(guarded))
+
+
+def test_the_module_shows_no_secret(guarded: int) -> None:
+    secrets = {name: ALICE[name] for name in ("secret", "msecret")}
+    portal = f"127.0.0.1:{guarded}"
+    result = run_module("probe", portal=portal, **ALICE)
+    assert result["targets"][0]["luns"][0]["size"] == 8 << 20
+    failed = run_module("probe", portal=portal, fails=True, **{**ALICE, "msecret": "another-secret-2"})
+    assert "does not prove to be queen" in failed["msg"]
+    assert not [name for name, secret in secrets.items() if secret in str(result) + str(failed)]
+    assert "required together" in run_module("probe", portal=portal, fails=True, user="alice")["msg"]
 
 
 def test_credentials_do_no_harm_where_nobody_asks(target: Target) -> None:

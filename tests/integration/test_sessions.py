@@ -98,6 +98,19 @@ def test_commands_are_carried_out_in_order_whatever_connection_they_come_on(
     assert first.execute(cdb.unit_ready()).status == GOOD
 
 
+def test_numbers_go_on_after_the_largest(target: Target) -> None:
+    with target.connect() as initiator:
+        initiator.cmd_sn = initiator.exp_stat_sn = 2**32 - 3
+        initiator.login(target.name)
+        outcomes = [initiator.execute(cdb.unit_ready()) for _each in range(8)]
+        assert {outcome.status for outcome in outcomes} == {GOOD}
+        assert (initiator.cmd_sn, initiator.exp_cmd_sn) == (5, 5)
+        assert outcomes[-1].response.stat_sn == 5
+        late = initiator.command(cdb.unit_ready(), cmd_sn=2**32 - 1)  # long ago
+        initiator.send(late, initiator.nop_out(b"ignored"))
+        assert initiator.receive().data == b"ignored"
+
+
 def test_the_same_number_on_two_connections_is_carried_out_once(session: tuple[Initiator, Joined]) -> None:
     first, second = session
     number = first.cmd_sn

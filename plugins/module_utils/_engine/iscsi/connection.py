@@ -419,7 +419,7 @@ class Connection(Receiver):
         self.end_sending()
         self._socket.close()
         self.handlers = full_feature.NO_HANDLERS
-        lost = self.unfinished()
+        lost = [task for task in self.unfinished() if not task.aborted]
         for task in lost:
             task.abort()
             if not task.immediate:

@@ -164,7 +164,7 @@ class Login:
         news = [(name, value) for name, value in pairs if name not in _REPEATABLE or self._seen.get(name) != value]
         for name, _value in news:
             if name in self._seen and name not in self._offered:
-                raise Refusal(refusal.INITIATOR_ERROR, f"key {name} given twice")
+                raise Refusal(refusal.INITIATOR_ERROR, f"key {name!r} given twice")
         self._seen.update(news)
         return news
 

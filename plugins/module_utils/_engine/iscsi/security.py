@@ -67,7 +67,7 @@ class Security:
         method = next((each for each in offered if each in possible), None)
         if method is None:
             raise AuthenticationError(
-                f"it offers AuthMethod={','.join(offered)[:80]}; {self._what} takes {' or '.join(possible)}"
+                f"it offers AuthMethod={','.join(offered)[:80]!r}; {self._what} takes {' or '.join(possible)}"
             )
         if method == _CHAP:
             if not self._users:

@@ -38,7 +38,7 @@ def parse_text(data: Buffer) -> Pairs:
         try:
             name = key.decode("ascii")
             if name in pairs:
-                raise TextError(f"key {name} given twice")
+                raise TextError(f"key {name!r} given twice")
             pairs[name] = value.decode("utf-8")
         except UnicodeDecodeError:
             raise TextError(f"not UTF-8: the value of {key!r}") from None

@@ -12,6 +12,7 @@ from ..scsi.dispatch import prepare
 from ..scsi.sbc import MAX_TRANSFER_BYTES
 from ..scsi.sense import ABORTED_COMMAND, GOOD, ScsiError
 from . import pdu
+from .answers import send_status
 from .command import IscsiTask
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def fail_damaged_command(connection: Connection, nexus: Nexus, view: memoryview,
     _flags, lun_field, itt, expected, _cmd_sn, _exp_stat_sn, cdb = pdu.SCSI_COMMAND_PDU.unpack_from(view, at)
     task = IscsiTask(nexus, None, cdb, itt, lun_field, expected, not takes_number)
     task.fail(ProtocolServiceCrcError())
-    connection.finish(task)
+    send_status(connection, task)
 
 
 def destination(connection: Connection, view: memoryview, at: int, length: int) -> memoryview | None:
