@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Iterator
 from typing import Any, Callable, ClassVar, Protocol, Union
 
 from ..errors import Exists, Invalid, NoDevice
-from ..facts import MAX_BDEV_NAME_BYTES
+from ..facts import BLOCK_SIZES, MAX_BDEV_NAME_BYTES
 
 Buffer = Union[bytes, bytearray, memoryview]
 Submit = Callable[..., asyncio.Future[Any]]
@@ -45,6 +45,14 @@ def failed_at(error: OSError, offset: int) -> OSError:
     if getattr(error, "offset", None) is None:
         error.offset = offset  # type: ignore[attr-defined]
     return error
+
+
+def check_blocks(name: str, num_blocks: int, block_size: int) -> None:
+    """Raises Invalid unless a device may have so many blocks of that size."""
+    if block_size not in BLOCK_SIZES:
+        raise Invalid(f"bdev {name}: block size {block_size}: 512 and 4096 are possible")
+    if num_blocks <= 0:
+        raise Invalid(f"bdev {name}: {num_blocks} blocks: at least one is needed")
 
 
 class Bdev(ABC):
