@@ -169,7 +169,7 @@ class Controller:
 
     def _in_flight(self) -> bool:
         queue = self.io.queue
-        return (queue is not None and queue.outstanding > 0) or (self._admin is not None and self._admin.busy)
+        return (queue is not None and len(queue.free) < queue.most) or (self._admin is not None and self._admin.busy)
 
     # Watching
 
