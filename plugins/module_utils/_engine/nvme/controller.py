@@ -117,6 +117,9 @@ class Controller:
         except _TROUBLE as error:
             self._let_go()
             raise self._explained(error) from error
+        except asyncio.CancelledError:
+            self._let_go()
+            raise
         self._info = working.info
         self.namespaces = working.namespaces
         self._use(working)
@@ -124,7 +127,7 @@ class Controller:
     async def _bring_up(self) -> Working:
         """From whatever state the hardware is in to a controller that works."""
         if self._hardware is None:
-            device = await self._submit(self._open_device)
+            device = await self._opened()
             self._hardware = Hardware.take(self._label, device, self._make_memory)
             if device.interrupts:
                 self._attention = Interrupts(device.interrupts, self._reap)
@@ -132,6 +135,15 @@ class Controller:
                 self._attention = Polling(self._reap, self._in_flight)
         await self._hardware.stop()
         return await self._hardware.start(self._wake, self._use_admin, self._times.admin)
+
+    async def _opened(self) -> Device:
+        """The hardware; when nobody waits for it any more it is closed as soon as it is open."""
+        opening = asyncio.ensure_future(self._submit(self._open_device))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_opened)
+            raise
 
     def _use_admin(self, admin: Admin) -> None:
         self._admin = admin
@@ -366,3 +378,8 @@ class Controller:
             if hardware.device.removal >= 0:
                 self._loop.remove_reader(hardware.device.removal)
             hardware.let_go()
+
+
+def _close_opened(opening: asyncio.Future[Device]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
