@@ -24,7 +24,6 @@ MAX_HUGE_PAGES: Final = 32
 """Data pages a controller may take: 64 MiB."""
 
 _SIZES: Final = (PAGE, 32 * 1024, 256 * 1024, LARGEST)
-_ENTRIES: Final = HUGE // PAGE
 _MAP_HUGETLB: Final = 0x40000  # linux/mman.h
 _MAP_HUGE_2MB: Final = 21 << 26
 _MAP_POPULATE: Final = 0x8000
