@@ -415,6 +415,7 @@ def test_another_device_in_the_same_slot_is_not_used() -> None:
             model.gone = False
             await until(lambda: model.closed > looks + 1)
             assert controller.missing
+            assert "another device is there now: Model, serial OTHER; it was Model, serial MODEL0" in controller.trouble
             with pytest.raises(OSError, match="the device is gone"):
                 await disk(controller).write(0, b"a" * 512)
             assert model.done == []

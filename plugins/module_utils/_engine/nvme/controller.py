@@ -155,6 +155,7 @@ class Controller:
         if device.removal >= 0:
             self._loop.add_reader(device.removal, self._on_removal, device)
         self.state = State.ENABLED
+        self.trouble = ""
         self._aborting.clear()
         self.io.resume(working.io_queue, self._hardware.memory, working.info.transfer_bytes, self._attention.wake)
         self._watch()
@@ -329,7 +330,10 @@ class Controller:
             working = await self._bring_up()
             self._check_same(working)
         except _TROUBLE as error:
-            _LOG.debug("%s: not back: %s", self._label, error)
+            trouble = str(self._explained(error))
+            if trouble != self.trouble:  # said once, not every time it is looked for
+                _LOG.warning("%s: not back yet: %s", self._label, trouble)
+                self.trouble = trouble
             self._let_go()
             self._timer = self._loop.call_later(self._times.return_check, self._look_for_return)
             return False
