@@ -20,7 +20,7 @@ from .device import Device
 from .errors import ControllerFailed, Pulled
 from .identify import ControllerInfo, NamespaceInfo
 from .io import IoChannel
-from .memory import DmaMemory
+from .memory import DmaMemory, HugePage
 from .queue import Command
 from .setup import IO_QUEUE, Hardware, Working
 
@@ -58,10 +58,6 @@ class Times(NamedTuple):
 _DEFAULT_TIMES: Final = Times()
 
 
-def _host_memory(device: Device) -> DmaMemory:
-    return DmaMemory(device.to_bus)
-
-
 class Controller:
     """``open_device`` opens the hardware, blocking, and raises EngineError; ``submit`` runs that in a pool."""
 
@@ -73,7 +69,7 @@ class Controller:
         submit: Callable[..., Awaitable[Any]],
         times: Times = _DEFAULT_TIMES,
         numa_node: int = -1,
-        make_memory: Callable[[Device], DmaMemory] = _host_memory,
+        make_memory: Callable[[Device], DmaMemory] | None = None,
     ) -> None:
         self.name = name
         self.address = address
@@ -87,7 +83,7 @@ class Controller:
         self._open_device = open_device
         self._submit = submit
         self._times = times
-        self._make_memory = make_memory
+        self._make_memory = make_memory or self._memory_of_the_host
         self._info: ControllerInfo | None = None
         self._hardware: Hardware | None = None
         self._admin: Admin | None = None
@@ -135,6 +131,9 @@ class Controller:
                 self._attention = Polling(self._reap, self._in_flight)
         await self._hardware.stop()
         return await self._hardware.start(self._wake, self._use_admin, self._times.admin)
+
+    def _memory_of_the_host(self, device: Device) -> DmaMemory:
+        return DmaMemory(device.to_bus, lambda: HugePage.take(self.numa_node))
 
     async def _opened(self) -> Device:
         """The hardware; when nobody waits for it any more it is closed as soon as it is open."""
