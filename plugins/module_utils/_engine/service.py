@@ -15,13 +15,14 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, Final, NamedTuple
 
 from . import __version__
 from .bdev.base import BdevRegistry
+from .bdev.controllers import NvmeControllers
 from .bdev.virtual import VirtualBdev
 from .config import BadConfig, Entry, Section, parse
 from .errors import EngineError, Invalid
@@ -82,6 +83,7 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self.pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="pool")
         self.bdevs = BdevRegistry()
+        self.nvme = NvmeControllers(self.submit)
         self.bdev_options: dict[str, int | bool] = dict(_BDEV_OPTIONS)
         self.iscsi_options_set = False
         kept = ReservationFiles(settings.state_dir, self.submit) if settings.state_dir else None
@@ -96,7 +98,7 @@ class Engine:
         self._initializing = False
         self._pending: list[Section] | None = None
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         """Run something that blocks in the pool."""
         return self.loop.run_in_executor(self.pool, functools.partial(function, *arguments))
 
@@ -201,7 +203,7 @@ class Engine:
         """The calls that make the live state again, in SPDK's order; None for a subsystem without configuration."""
         if subsystem == "bdev":
             made = (bdev.config() for bdev in self.bdevs)
-            calls = [call for call in made if call is not None]
+            calls = [*self.nvme.config(), *(call for call in made if call is not None)]
             return [
                 Entry("bdev_set_options", dict(self.bdev_options)),
                 *(Entry(*call) for call in calls),
@@ -246,7 +248,7 @@ class Engine:
 
     async def _close(self) -> None:
         notify_systemd("STOPPING=1")
-        for step in (self.server.close, self.target.shutdown, self._flush, self.store.close):
+        for step in (self.server.close, self.target.shutdown, self._flush, self.store.close, self.nvme.close):
             try:
                 await step()
             except Exception:
@@ -258,7 +260,9 @@ class Engine:
 
     async def _flush(self) -> None:
         """Everything written survives a power cut after this."""
-        started = {bdev.name: bdev.flush() for bdev in self.bdevs if not isinstance(bdev, VirtualBdev)}
+        started = {
+            bdev.name: bdev.flush() for bdev in self.bdevs if not bdev.missing and not isinstance(bdev, VirtualBdev)
+        }
         flushes = {name: asyncio.ensure_future(flush) for name, flush in started.items() if flush is not None}
         if flushes:
             await asyncio.wait(flushes.values(), timeout=_FLUSH_SECONDS)

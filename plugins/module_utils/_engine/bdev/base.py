@@ -72,6 +72,8 @@ class Bdev(ABC):
     """As much is written all or nothing, whatever happens; 0: nothing is promised."""
     unmaps: bool = False
     """``unmap`` is possible."""
+    unmaps_to_zeroes: bool = True
+    """What is unmapped reads as zeroes; otherwise it may read as anything."""
 
     def __init__(self, name: str, block_size: int, num_blocks: int, uuid: str | None = None) -> None:
         if not name or len(name.encode()) > MAX_BDEV_NAME_BYTES:
@@ -105,7 +107,7 @@ class Bdev(ABC):
         """Make every finished write survive a power cut."""
 
     def unmap(self, offset: int, length: int) -> Awaitable[Any] | None:
-        """Give the space of a range back; it reads as zeroes then. Only where ``unmaps``."""
+        """Give the space of a range back. Only where ``unmaps``."""
         raise OSError(errno.EOPNOTSUPP, f"bdev {self.name}: {length} bytes at {offset} cannot be unmapped")
 
     def write_through(self, offset: int, data: Buffer) -> Awaitable[Any] | None:
