@@ -165,3 +165,29 @@ def test_a_hole_gives_the_space_back_to_the_file_system(launch: Launch, tmp_path
         outcome = initiator.write(struct.pack(">B6xHx", 0x42, 24), ranges, immediate=24)
         assert (outcome.status, outcome.residual) == (GOOD, (0, 0))
     assert before - file.stat().st_blocks >= 2 * 2**20 // 512
+
+
+def test_a_masked_lun_is_there_for_its_initiators_only(launch: Launch) -> None:
+    engine = launch(state=True)
+    hosts = names()
+    for tag, host in enumerate(hosts, start=2):
+        engine.rpc("iscsi_create_initiator_group", tag=tag, initiators=[host], netmasks=["ANY"])
+    port = engine.portal_group()
+    target = Target(engine, port, engine.node("disk", engine.malloc("M", 1), engine.malloc("N", 1)))
+    engine.rpc("iscsi_target_node_add_pg_ig_maps", name=target.name, pg_ig_maps=[{"pg_tag": 1, "ig_tag": 3}])
+    engine.rpc("iscsi_target_node_set_lun_mask", name=target.name, lun_id=1, initiator_groups=[2])
+    shown = engine.rpc("iscsi_get_target_nodes")
+    assert shown[0]["luns"][1]["initiator_groups"] == [2]
+    engine.restart()
+    assert engine.rpc("iscsi_get_target_nodes") == shown
+    with (
+        target.connect(name=hosts[0]).login(target.name) as one,
+        target.connect(name=hosts[1]).login(target.name) as other,
+    ):
+        assert len(one.read(cdb.report_luns(), 4096).data) == 8 + 2 * 8
+        assert len(other.read(cdb.report_luns(), 4096).data) == 8 + 8
+        assert one.execute(cdb.unit_ready(), lun=1).status == GOOD
+        assert other.execute(cdb.unit_ready(), lun=1).response.sense == (5, 0x25, 0x00)
+        assert other.read(cdb.inquiry(), 255, lun=1).data[0] == 0x7F
+        engine.rpc("iscsi_target_node_set_lun_mask", name=target.name, lun_id=1, initiator_groups=[])
+        assert retried(other, cdb.report_luns(), length=4096).data[3] == 16

@@ -18,7 +18,6 @@ from .bdev.qos import RateLimits
 from .bdev.tap import tap_of
 from .config import Entry
 from .errors import EngineError
-from .iscsi import masking
 from .iscsi.node import TargetNode
 from .iscsi.portal import Portal, PortalGroup
 from .rpc.dispatch import Reply
@@ -113,6 +112,11 @@ def _named(number: int, call: Call, error: RpcError) -> RpcError:
 class _Lun(NamedTuple):
     bdev_name: str
     options: LunOptions
+    mask: tuple[int, ...]
+
+    def is_shown_by(self, other: _Lun) -> bool:
+        """The same but for who sees it."""
+        return (self.bdev_name, self.options) == (other.bdev_name, other.options)
 
 
 class Savepoint:
@@ -201,17 +205,18 @@ class Savepoint:
         for name, luns in self._luns.items():
             node = self._engine.target.nodes[name]
             for lun_id, lun in _luns(node).items():
-                if luns.get(lun_id) != lun:
+                if lun_id not in luns or not lun.is_shown_by(luns[lun_id]):
                     self._engine.target.drop_lun(node, lun_id)
             for lun_id, lun in luns.items():
                 if lun_id not in node.device.luns:
                     _try(self._engine.target.add_lun, name, lun.bdev_name, lun_id, *lun.options)
-            node.masks = dict(self._values_of(node)["masks"])
-            masking.show(self._engine.target, node)
+            for lun_id, lun in luns.items():
+                if lun_id in node.device.luns and node.device.luns[lun_id].mask != lun.mask:
+                    node.device.mask(lun_id, lun.mask)
 
 
 def _luns(node: TargetNode) -> dict[int, _Lun]:
-    return {lun.id: _Lun(lun.bdev.name, lun.options) for lun in node.device.luns.values()}
+    return {lun.id: _Lun(lun.bdev.name, lun.options, lun.mask) for lun in node.device.luns.values()}
 
 
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:

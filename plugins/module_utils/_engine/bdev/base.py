@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Protocol, Union
 
 from ..errors import Exists, Invalid, NoDevice
-from ..facts import MAX_BDEV_NAME_BYTES
+from ..facts import BLOCK_SIZES, MAX_BDEV_NAME_BYTES
 from .qos import RateLimits
 
 if TYPE_CHECKING:
@@ -51,6 +51,14 @@ def failed_at(error: OSError, offset: int) -> OSError:
     return error
 
 
+def check_blocks(name: str, num_blocks: int, block_size: int) -> None:
+    """Raises Invalid unless a device may have so many blocks of that size."""
+    if block_size not in BLOCK_SIZES:
+        raise Invalid(f"bdev {name}: block size {block_size}: 512 and 4096 are possible")
+    if num_blocks <= 0:
+        raise Invalid(f"bdev {name}: {num_blocks} blocks: at least one is needed")
+
+
 class Bdev(ABC):
     """A block device. Offsets and lengths are bytes, multiples of ``block_size`` and inside the device.
 
@@ -68,6 +76,8 @@ class Bdev(ABC):
     """As much is written all or nothing, whatever happens; 0: nothing is promised."""
     unmaps: bool = False
     """``unmap`` is possible."""
+    unmaps_to_zeroes: bool = True
+    """What is unmapped reads as zeroes; otherwise it may read as anything."""
 
     def __init__(self, name: str, block_size: int, num_blocks: int, uuid: str | None = None) -> None:
         if not name or len(name.encode()) > MAX_BDEV_NAME_BYTES:
@@ -103,7 +113,7 @@ class Bdev(ABC):
         """Make every finished write survive a power cut."""
 
     def unmap(self, offset: int, length: int) -> Awaitable[Any] | None:
-        """Give the space of a range back; it reads as zeroes then. Only where ``unmaps``."""
+        """Give the space of a range back. Only where ``unmaps``."""
         raise OSError(errno.EOPNOTSUPP, f"bdev {self.name}: {length} bytes at {offset} cannot be unmapped")
 
     def write_through(self, offset: int, data: Buffer) -> Awaitable[Any] | None:

@@ -9,9 +9,8 @@ import contextlib
 import mmap
 from typing import Any
 
-from ..errors import EngineError, Invalid
-from ..facts import BLOCK_SIZES
-from .base import Bdev, Buffer
+from ..errors import EngineError
+from .base import Bdev, Buffer, check_blocks
 
 
 class MallocBdev(Bdev):
@@ -32,10 +31,7 @@ class MallocBdev(Bdev):
         uuid: str | None = None,
         physical_block_size: int | None = None,
     ) -> None:
-        if block_size <= 0 or block_size % 512 or block_size not in BLOCK_SIZES:
-            raise Invalid(f"bdev {name}: block size {block_size}: 512 and 4096 are possible")
-        if num_blocks <= 0:
-            raise Invalid(f"bdev {name}: {num_blocks} blocks: at least one is needed")
+        check_blocks(name, num_blocks, block_size)
         super().__init__(name, block_size, num_blocks, uuid)
         self.physical_block_size = physical_block_size or block_size
         try:

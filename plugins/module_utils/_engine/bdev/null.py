@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import Invalid
-from ..facts import BLOCK_SIZES
-from .base import Bdev, Buffer
+from .base import Bdev, Buffer, check_blocks
 
 
 class NullBdev(Bdev):
@@ -27,10 +26,7 @@ class NullBdev(Bdev):
         uuid: str | None = None,
         physical_block_size: int | None = None,
     ) -> None:
-        if block_size not in BLOCK_SIZES:
-            raise Invalid(f"bdev {name}: block size {block_size}: 512 and 4096 are possible")
-        if num_blocks <= 0:
-            raise Invalid(f"bdev {name}: {num_blocks} blocks: at least one is needed")
+        check_blocks(name, num_blocks, block_size)
         super().__init__(name, block_size, num_blocks, uuid)
         self.physical_block_size = physical_block_size or block_size
 

@@ -26,6 +26,7 @@ class VirtualBdev(Bdev):
         self.first_block = first_block
         self.readonly = base.readonly
         self.unmaps = base.unmaps
+        self.unmaps_to_zeroes = base.unmaps_to_zeroes
         self.consumes_inline = base.consumes_inline
         self._shift = first_block * base.block_size
 

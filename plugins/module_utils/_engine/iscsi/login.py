@@ -295,6 +295,9 @@ class Login:
             *(tsih, first.isid, wish.initiator, wish.node, self._origin.tag),
             *(self._agreed, first.cmd_sn, self._queue_depth()),
         )
+        if session.nexus is not None and wish.node is not None:
+            group = wish.node.admitting(self._origin.tag, wish.initiator, self._origin.address)
+            session.nexus.group = group.tag if group is not None else None
         target.reinstate(session)
         if len(target.sessions) >= target.options.max_sessions:
             raise Refusal(

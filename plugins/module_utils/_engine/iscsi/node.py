@@ -75,8 +75,6 @@ class TargetNode:
         """Of the time from a command's arrival to its answer, while somebody wants it."""
         self.shows_histogram = False
         """iscsi_enable_histogram asked for it."""
-        self.masks: dict[int, list[InitiatorGroup]] = {}
-        """Who alone sees a LUN, by its id; a LUN that is not here is seen by everybody."""
         self.enabled = True
         """Otherwise nobody may log in, and nobody finds it by discovery."""
         self.leaving = False
@@ -137,13 +135,17 @@ class TargetNode:
         return list(dict.fromkeys(each.portal_group for each in self.maps))
 
     def admits(self, tag: int, initiator: str, address: str) -> bool:
-        """May ``initiator`` at ``address`` log in through the portal group of that tag? The first verdict counts."""
+        """May ``initiator`` at ``address`` log in through the portal group of that tag?"""
+        return self.admitting(tag, initiator, address) is not None
+
+    def admitting(self, tag: int, initiator: str, address: str) -> InitiatorGroup | None:
+        """The initiator group that lets it in; the first verdict counts."""
         for each in self.maps:
             if each.portal_group.tag == tag:
                 verdict: bool | None = each.initiator_group.verdict(initiator, address)
                 if verdict is not None:
-                    return verdict
-        return False
+                    return each.initiator_group if verdict else None
+        return None
 
     def to_rpc(self) -> dict[str, Any]:
         """As iscsi_get_target_nodes gives it, and redirects and whether it is disabled, which SPDK does not tell."""
@@ -153,11 +155,7 @@ class TargetNode:
 
     def _made_of(self) -> dict[str, Any]:
         """SPDK leaves an empty alias out."""
-        masks = {lun_id: [group.tag for group in groups] for lun_id, groups in self.masks.items()}
-        luns = [
-            {**lun.to_rpc(), **({"initiator_groups": masks[lun.id]} if lun.id in masks else {})}
-            for lun in self.device.luns.values()
-        ]
+        luns = [lun.to_rpc() for lun in self.device.luns.values()]
         return {
             "name": self.name,
             **({"alias_name": self.alias} if self.alias else {}),

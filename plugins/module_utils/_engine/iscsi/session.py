@@ -219,7 +219,7 @@ class SessionTable:
     def add(self, session: Session) -> None:
         self._by_tsih[session.tsih] = session
         if session.nexus is not None:
-            session.nexus.device.nexuses.append(session.nexus)
+            session.nexus.device.join(session.nexus)
 
     def remove(self, session: Session) -> None:
         if self._by_tsih.pop(session.tsih, None) is not None and session.nexus is not None:

@@ -47,7 +47,7 @@ class Sessions(SessionTable):
             for old in self.same_nexus(session.key):
                 self.end(old, "its initiator logged in again")
                 if session.nexus is not None:
-                    for lun_id in session.nexus.luns:
+                    for lun_id in session.nexus.device.luns:
                         session.nexus.attend(lun_id, NexusLossOccurred)
         away = self.oldest_away()
         if away is not None and len(self) >= self._options.max_sessions:

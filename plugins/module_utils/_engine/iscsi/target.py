@@ -17,7 +17,6 @@ from ..facts import DEFAULT_DRAIN_SECONDS, MAX_ALIAS_BYTES
 from ..scsi.sense import CapacityChanged, LunsChanged
 from ..scsi.unit import Options as LunOptions
 from ..scsi.unit import ReservationStore, Units
-from . import masking
 from .access import InitiatorGroup
 from .accounts import Accounts, connection_to_rpc
 from .auth import Auth, AuthGroup
@@ -123,24 +122,14 @@ class IscsiTarget:
         return group
 
     def add_initiators(self, tag: int, initiators: list[str], netmasks: list[str]) -> None:
-        group = self.initiator_group(tag)
-        group.add(initiators, netmasks)
-        self._show_masked_by(group)
+        self.initiator_group(tag).add(initiators, netmasks)
 
     def remove_initiators(self, tag: int, initiators: list[str], netmasks: list[str]) -> None:
-        group = self.initiator_group(tag)
-        group.remove(initiators, netmasks)
-        self._show_masked_by(group)
-
-    def _show_masked_by(self, group: InitiatorGroup) -> None:
-        for node in self.nodes.values():
-            if any(group in groups for groups in node.masks.values()):
-                masking.show(self, node)
+        self.initiator_group(tag).remove(initiators, netmasks)
 
     def delete_initiator_group(self, tag: int) -> None:
-        """Also drops the group's maps. Sessions of its initiators go on. Raises Busy when it decides who sees a LUN."""
+        """Also drops the group's maps. Sessions of its initiators go on."""
         group = self.initiator_group(tag)
-        masking.check_unused(self, group)
         for node in self.nodes.values():
             node.drop_maps(lambda each: each.initiator_group is group)
         del self.initiator_groups[tag]
@@ -211,8 +200,9 @@ class IscsiTarget:
         data_digest: bool = False,
         without_lun_0: bool = False,
     ) -> TargetNode:
-        """``luns`` are (LUN id, bdev name), perhaps the fields of LunOptions, and the tags of the initiator groups that
-        alone see it, if not everybody does; LUN 0 is one of them, unless told.
+        """``luns`` are (LUN id, bdev name), perhaps with the fields of LunOptions and the tags of its mask.
+
+        LUN 0 is one of them, unless told.
 
         A queue depth outside 1..max_queue_depth becomes max_queue_depth.
         """
@@ -231,9 +221,8 @@ class IscsiTarget:
         node.data_digest = data_digest
         try:
             for lun_id, bdev_name, *options in luns:
-                node.device.add(lun_id, self._bdev_for_lun(name, lun_id, bdev_name), LunOptions(*options[:2]))
-                if options[2:] and options[2]:
-                    node.masks[lun_id] = masking.mask_of(self, name, lun_id, options[2])
+                bdev, mask = self._bdev_for_lun(name, lun_id, bdev_name), options[2:]
+                node.device.add(lun_id, bdev, LunOptions(*options[:2])).mask = tuple(*mask)
         except EngineError:
             node.device.close()
             raise
@@ -266,6 +255,12 @@ class IscsiTarget:
         self.sessions.tell_event(node, 0, LunsChanged)
         return chosen
 
+    def mask_lun(self, name: str, lun_id: int, groups: list[int]) -> None:
+        """Show a LUN to these initiator groups only, or with none to all; a unit attention tells initiators."""
+        node = self.node(name)
+        node.device.mask(lun_id, tuple(groups))
+        self.sessions.tell_event(node, 0, LunsChanged)
+
     def add_maps(self, name: str, maps: list[Tags]) -> None:
         node = self.node(name)
         node.add_maps(self._maps(node.name, maps))
@@ -296,11 +291,7 @@ class IscsiTarget:
 
     def logged_in(self, connection: Connection) -> None:
         """The connection is in full feature phase."""
-        session = connection.open_session
-        node = session.node
-        if node is not None and node.masks and session.nexus is not None:
-            masking.restrict(connection, session)
-            session.nexus.look()
+        node = connection.open_session.node
         if node is not None and node.histogram is not None:
             measure(connection, node.histogram)
 
@@ -315,7 +306,6 @@ class IscsiTarget:
     def drop_lun(self, node: TargetNode, lun_id: int) -> None:
         """Initiators learn of it by a unit attention."""
         node.device.remove(lun_id)
-        node.masks.pop(lun_id, None)
         self.sessions.tell_event(node, 0, LunsChanged)
 
     def capacity_changed(self, bdev: Bdev) -> None:

@@ -267,7 +267,7 @@ def _lun(connection: Connection, request: Request) -> LogicalUnit | None:
 
 def _luns(connection: Connection) -> list[LogicalUnit]:
     nexus = connection.open_session.nexus
-    return list(nexus.luns.values()) if nexus else []
+    return list(nexus.device.luns.values()) if nexus else []
 
 
 def _respond(connection: Connection, request: Request, outcome: Outcome) -> None:

@@ -160,10 +160,13 @@ class IoChannel:
             if transfer.data is not None:
                 piece.view[:length] = transfer.data
                 transfer.data = None
-            transfer.prp1, transfer.prp2 = piece.prps(length)
+            if length <= PAGE:
+                transfer.prp1 = piece.bus
+            else:
+                transfer.prp1, transfer.prp2 = piece.prps(length)
         transfer.deadline = monotonic() + self.seconds
         queue.start(transfer)
-        if queue.outstanding == 1:
+        if len(queue.free) == queue.most - 1:
             queue.ring()
         elif not self._ringing:
             # Those that follow in this turn of the loop are told of together.

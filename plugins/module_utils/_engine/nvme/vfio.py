@@ -18,6 +18,7 @@ from typing import Any, Final
 from ..errors import Busy, EngineError, Unsupported
 from .claim import Claim
 from .device import VECTORS, Window
+from .held import HeldDevice
 from .memory import HUGE, HugePage
 from .pci import COMMAND_MASTER, COMMAND_MEMORY, ConfigSpace, PciFunction
 from .sigbus import BusGuard
@@ -29,6 +30,7 @@ _GROUP_GET_STATUS: Final = 0x3B67
 _GROUP_SET_CONTAINER: Final = 0x3B68
 _GROUP_GET_DEVICE_FD: Final = 0x3B6A
 _DEVICE_GET_REGION_INFO: Final = 0x3B6C
+_DEVICE_GET_IRQ_INFO: Final = 0x3B6D
 _DEVICE_SET_IRQS: Final = 0x3B6E
 _DEVICE_RESET: Final = 0x3B6F
 _IOMMU_MAP_DMA: Final = 0x3B71
@@ -42,6 +44,7 @@ _EVENTFD_TRIGGER: Final = 1 << 2 | 1 << 5
 _MAP_READ_WRITE: Final = 3
 
 _REGION: Final = struct.Struct("=LLLLQQ")
+_IRQ_INFO: Final = struct.Struct("=LLLL")
 _IRQS: Final = struct.Struct("=LLLLL")
 _DMA: Final = struct.Struct("=LLQQQ")
 _STATUS: Final = struct.Struct("=LL")
@@ -61,14 +64,12 @@ def eventfd() -> int:
     return fd
 
 
-class VfioDevice:
+class VfioDevice(HeldDevice):
     """See :class:`device.Device`."""
 
     def __init__(self, function: PciFunction, guard: BusGuard, claim: Claim, dev: str = "/dev/vfio") -> None:
         """Raises EngineError."""
-        self.address = function.address
-        self._claim = claim
-        self._fds: list[int] = []
+        super().__init__(function.address, claim)
         self._next_iova = _FIRST_IOVA
         group = function.iommu_group
         if not group:
@@ -82,21 +83,16 @@ class VfioDevice:
             self._config = ConfigSpace(self._device, self._region(_CONFIG)[1])
             self._config.change_command(COMMAND_MEMORY, COMMAND_MASTER)
             length, offset = self._region(_BAR0)
-            self._window = Window(self._device, length, offset, guard)
-            self.words = self._window.words
-            self.interrupts = self._attach_events(_MSIX, VECTORS)
+            self._show(Window(self._device, length, offset, guard))
+            vectors = min(self._interrupts(_MSIX), VECTORS)
+            self.interrupts = self._attach_events(_MSIX, vectors) if vectors else ()
             self.removal = self._attach_removal()
         except OSError as error:
-            self._close_files()
+            self._give_back()
             raise self._explained(error, group) from error
         except EngineError:
-            self._close_files()
+            self._give_back()
             raise
-
-    def _open(self, path: str) -> int:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self._fds.append(fd)
-        return fd
 
     def _join(self, path: str, number: str) -> None:
         if fcntl.ioctl(self._container, _GET_API_VERSION) != _API_VERSION:
@@ -113,8 +109,7 @@ class VfioDevice:
             )
         fcntl.ioctl(group, _GROUP_SET_CONTAINER, struct.pack("=i", self._container))
         fcntl.ioctl(self._container, _SET_IOMMU, _TYPE1)
-        self._device = fcntl.ioctl(group, _GROUP_GET_DEVICE_FD, bytearray(self.address.encode() + b"\0"))
-        self._fds.append(self._device)
+        self._device = self._keep(fcntl.ioctl(group, _GROUP_GET_DEVICE_FD, bytearray(self.address.encode() + b"\0")))
         os.set_inheritable(self._device, False)
 
     def _region(self, index: int) -> tuple[int, int]:
@@ -124,12 +119,16 @@ class VfioDevice:
         _size, _flags, _index, _capabilities, length, offset = _REGION.unpack(info)
         return length, offset
 
+    def _interrupts(self, index: int) -> int:
+        """How many there are of a kind."""
+        info = bytearray(_IRQ_INFO.pack(_IRQ_INFO.size, 0, index, 0))
+        fcntl.ioctl(self._device, _DEVICE_GET_IRQ_INFO, info)
+        count: int = _IRQ_INFO.unpack(info)[3]
+        return count
+
     def _attach_events(self, index: int, count: int) -> tuple[int, ...]:
         """Event descriptors for interrupts."""
-        events = []
-        for _each in range(count):
-            events.append(eventfd())
-            self._fds.append(events[-1])
+        events = [self._keep(eventfd()) for _each in range(count)]
         request = _IRQS.pack(_IRQS.size + 4 * count, _EVENTFD_TRIGGER, index, 0, count)
         fcntl.ioctl(self._device, _DEVICE_SET_IRQS, request + struct.pack(f"={count}i", *events))
         return tuple(events)
@@ -143,12 +142,6 @@ class VfioDevice:
 
     def taken(self) -> bool:
         return True
-
-    def master(self, allowed: bool) -> None:
-        if allowed:
-            self._config.change_command(COMMAND_MASTER, 0)
-        else:
-            self._config.change_command(0, COMMAND_MASTER)
 
     def to_bus(self, page: HugePage) -> int:
         iova = self._next_iova
@@ -166,15 +159,6 @@ class VfioDevice:
     def function_reset(self) -> None:
         """Interrupts survive it."""
         fcntl.ioctl(self._device, _DEVICE_RESET)
-
-    def close(self) -> None:
-        self._window.close()
-        self._close_files()
-        self._claim.release()
-
-    def _close_files(self) -> None:
-        while self._fds:
-            os.close(self._fds.pop())
 
     def _explained(self, error: OSError, group: str) -> EngineError:
         where = error.filename or f"vfio group {group}"

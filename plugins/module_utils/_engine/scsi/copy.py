@@ -119,7 +119,7 @@ def _find(task: Task, target: bytes) -> LogicalUnit:
     """
     kind, length = target[5] & 0x0F, target[7]
     designator = target[8 : 8 + min(length, 20)]
-    own, shown = task.unit, task.nexus.luns.values()
+    own, shown = task.unit, task.nexus.by_field.values()
     if kind == _NAA:
         found = next((lun for lun in (own, *shown) if lun.naa == designator), None)
     elif kind == _T10:

@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any, Callable, Final
 
 from ..bdev.base import Bdev, Buffer
-from ..errors import Exists, Invalid
+from ..errors import Exists, Invalid, NotFound
 from ..facts import MAX_LUN_ID
 from .alua import State
 from .reservations import Identity
@@ -93,7 +93,7 @@ class Device:
         self.luns[lun_id] = lun
         self.by_field[lun_id << 48] = lun
         self.by_field[_FLAT | lun_id << 48] = lun
-        self._look()
+        self._show()
         self._tell_all(LunsChanged)
         return lun
 
@@ -103,21 +103,8 @@ class Device:
         self.units.release(lun.state)
         del self.by_field[lun_id << 48]
         del self.by_field[_FLAT | lun_id << 48]
-        self._look()
+        self._show()
         self._tell_all(LunsChanged)
-
-    def _look(self) -> None:
-        for nexus in self.nexuses:
-            nexus.look()
-
-    def look_again(self) -> None:
-        """Some nexus may see other LUNs than before, of which it learns."""
-        for nexus in self.nexuses:
-            before = set(nexus.luns)
-            nexus.look()
-            if before != nexus.luns.keys():
-                for lun_id in nexus.luns:
-                    nexus.attend(lun_id, LunsChanged)
 
     def close(self) -> None:
         """The target node is gone."""
@@ -127,13 +114,29 @@ class Device:
             self.units.release(lun.state)
         self.luns.clear()
         self.by_field.clear()
-        self._look()
 
     def capacity_changed(self, bdev: Bdev) -> None:
         for lun in self.luns.values():
             if lun.bdev is bdev:
                 for nexus in self.nexuses:
                     nexus.attend(lun.id, CapacityChanged)
+
+    def mask(self, lun_id: int, groups: tuple[int, ...]) -> None:
+        """Show a LUN to initiators of these groups only; to all when there are none. Raises NotFound."""
+        lun = self.luns.get(lun_id)
+        if lun is None:
+            raise NotFound(f"target node {self.name}: there is no LUN {lun_id}")
+        lun.mask = groups
+        self._show()
+        self._tell_all(LunsChanged)
+
+    def _show(self) -> None:
+        for nexus in self.nexuses:
+            nexus.look()
+
+    def join(self, nexus: Nexus) -> None:
+        self.nexuses.append(nexus)
+        nexus.look()
 
     def leave(self, nexus: Nexus) -> None:
         """The nexus is lost, by a logout or otherwise."""
@@ -144,7 +147,7 @@ class Device:
     def _tell_all(self, attention: type[UnitAttention], own: Nexus | None = None) -> None:
         for nexus in self.nexuses:
             if nexus is not own:
-                for lun_id in nexus.luns:
+                for lun_id in self.luns:
                     nexus.attend(lun_id, attention)
 
 
@@ -152,18 +155,8 @@ class Nexus:
     """An I_T nexus: one initiator port and one target port, with the unit attentions that wait for it."""
 
     __slots__ = (
-        "abort",
-        "attentions",
-        "by_field",
-        "copies",
-        "device",
-        "echo",
-        "identity",
-        "initiator_port",
-        "luns",
-        "relative_port",
-        "sees",
-        "target_port",
+        *("abort", "attentions", "by_field", "copies", "device", "echo", "group"),
+        *("identity", "initiator_port", "relative_port", "target_port"),
     )
 
     def __init__(self, device: Device, initiator_port: str, target_port: str, relative_port: int) -> None:
@@ -175,25 +168,30 @@ class Nexus:
         self.identity = Identity(initiator_port.lower(), target_port.lower(), relative_port)
         self.abort: Callable[[LogicalUnit], object] | None = None
         """Set by the transport: gives up all commands of this nexus for a logical unit."""
+        self.group: int | None = None
+        """Tag of the initiator group that let the initiator in."""
+        self.by_field = device.by_field
+        """The logical units that it sees, as the device has them: the very same unless some are hidden from it."""
         self.echo = b""
         """What WRITE BUFFER left for READ BUFFER."""
         self.copies: dict[int, Any] = {}
         """What became of EXTENDED COPY commands, by list identifier, until somebody asks."""
         self.attentions: dict[int, deque[type[UnitAttention]]] = {}
-        self.sees: Callable[[int], bool] | None = None
-        """Set by the transport: whether a LUN is shown to this nexus; without it, all are."""
-        self.luns, self.by_field = device.luns, device.by_field
-        """Those of the device that are shown: the device's own, unless some are hidden."""
 
     def look(self) -> None:
-        """See what is there to be seen."""
-        device, sees = self.device, self.sees
-        self.luns, self.by_field = device.luns, device.by_field
-        if sees is not None:
-            self.luns = {lun_id: lun for lun_id, lun in device.luns.items() if sees(lun_id)}
-            self.by_field = {field: lun for field, lun in device.by_field.items() if lun.id in self.luns}
+        """Find out anew which logical units this nexus sees."""
+        everything = self.device.by_field
+        if any(lun.mask for lun in self.device.luns.values()):
+            self.by_field = {field: lun for field, lun in everything.items() if lun.shows_to(self.group)}
+        else:
+            self.by_field = everything
+
+    def sees(self, lun_id: int) -> bool:
+        return lun_id << 48 in self.by_field
 
     def attend(self, lun_id: int, attention: type[UnitAttention]) -> None:
+        if not self.sees(lun_id):
+            return
         waiting = self.attentions.setdefault(lun_id, deque(maxlen=_MAX_ATTENTIONS))
         if attention not in waiting:
             waiting.append(attention)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 from collections.abc import Coroutine, Generator
 from types import CoroutineType
@@ -79,7 +80,7 @@ def execute(task: Task, done: Done) -> None:
         return
     if result is not None:
         if type(result) not in _BUFFERS:
-            _run_on(result, task, command, done)
+            _go_on(lambda: result, task, command, done)
             return
         task.data_in = result
     done(task)
@@ -113,19 +114,20 @@ def _check(task: Task, command: Command) -> None:
         raise WriteProtected()
 
 
-def _run_on(result: Any, task: Task, command: Command, done: Done) -> None:
-    """A handler gave something to wait for, or a coroutine, of which most never wait."""
-    if type(result) is CoroutineType:
-        try:
+def _go_on(give: Callable[[], Any], task: Task, command: Command, done: Done) -> None:
+    """Finish a command whose handler gives a coroutine, of which most never wait, or something else to wait for."""
+    try:
+        result = give()
+        if type(result) is CoroutineType:
             result = _advance(result)
-        except Exception as error:  # pylint: disable=broad-except
-            _fail(task, error)
-            done(task)
-            return
-        if result is None or type(result) in _BUFFERS:
-            task.data_in = result
-            done(task)
-            return
+    except Exception as error:  # pylint: disable=broad-except
+        _fail(task, error)
+        done(task)
+        return
+    if result is None or type(result) in _BUFFERS:
+        task.data_in = result
+        done(task)
+        return
     state = task.lun.state if task.lun is not None else None
     alone = command.rules.alone
     if state is not None:
@@ -158,22 +160,8 @@ def _let_in(state: UnitState) -> None:
             task.fail(LogicalUnitNotSupported())
             done(task)
         else:
-            _start(task, command, done)
+            _go_on(functools.partial(command.handler, task), task, command, done)
     state.refresh()
-
-
-def _start(task: Task, command: Command, done: Done) -> None:
-    try:
-        result = command.handler(task)
-    except Exception as error:  # pylint: disable=broad-except
-        _fail(task, error)
-        done(task)
-        return
-    if result is None or type(result) in _BUFFERS:
-        task.data_in = result
-        done(task)
-    else:
-        _run_on(result, task, command, done)
 
 
 def _advance(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -104,7 +104,7 @@ def _clearing(task: Task) -> Step:
     bdev = task.unit.bdev
 
     async def clear(offset: int, length: int) -> None:
-        await (store.unmap if bdev.unmaps else store.zero)(bdev, offset, length)
+        await (store.unmap if _unmaps(bdev) else store.zero)(bdev, offset, length)
 
     return clear
 
@@ -210,7 +210,7 @@ def _prepare_block_erase(task: Task) -> int:
 
 def _unmaps(bdev: Bdev) -> bool:
     """These leave nothing mapped, so there has to be something like it."""
-    return bdev.unmaps
+    return bdev.unmaps and bdev.unmaps_to_zeroes
 
 
 def _always(_bdev: Bdev) -> bool:

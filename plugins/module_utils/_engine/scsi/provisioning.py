@@ -91,7 +91,7 @@ async def write_same(task: Task) -> None:
         block = bytes(task.data_out)
         if len(block) != bdev.block_size or task.expected not in (None, bdev.block_size):
             raise InvalidFieldInCdb(byte=0)  # the initiator gives more or less than one block
-    if flags & _UNMAP:
+    if flags & _UNMAP and bdev.unmaps_to_zeroes:
         await store.unmap(bdev, offset, length)
     else:
         await store.fill(bdev, offset, length, block)

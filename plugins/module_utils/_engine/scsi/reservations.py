@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from .sense import InvalidFieldInParameters, InvalidRelease, ReservationConflict
@@ -94,9 +94,6 @@ class Reservations:
         if self.type is None:
             return False
         return who in self.registrants if self.type.for_all else who == self.holder
-
-    def holders(self) -> Iterator[Identity]:
-        return (each for each in self.registrants if self.holds(each))
 
     def forbids(self, who: Identity, conflict: Conflict) -> bool:
         """Does a reservation forbid ``who`` a command of that class?"""

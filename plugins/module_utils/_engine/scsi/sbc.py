@@ -130,10 +130,10 @@ def read_capacity_10(task: Task) -> Buffer:
 
 
 def read_capacity_16(task: Task) -> Buffer:
-    """With LBPME and LBPRZ when blocks can be unmapped (SBC-4 §5.17)."""
+    """With LBPME when blocks can be unmapped, LBPRZ when they read as zeroes then (SBC-4 §5.17)."""
     bdev = task.unit.bdev
     allocation = int.from_bytes(task.cdb[10:14], "big")
-    thin = 0xC000 if bdev.unmaps else 0
+    thin = (0x8000 | (0x4000 if bdev.unmaps_to_zeroes else 0)) if bdev.unmaps else 0
     data = struct.pack(">QLBBH16x", bdev.num_blocks - 1, bdev.block_size, 0, physical_exponent(bdev), thin)
     return data[:allocation]
 

@@ -64,14 +64,14 @@ def inquiry(task: Task) -> Buffer:
 
 
 def report_luns(task: Task) -> Buffer:
-    """REPORT LUNS: every LUN of the device; there are no well-known logical units. It tells what has changed."""
+    """REPORT LUNS: every LUN that the nexus sees; there are no well-known logical units. It tells what has changed."""
     select = task.cdb[2]
     if select not in (0x00, 0x01, 0x02):
         raise InvalidFieldInCdb(byte=2)
     allocation = int.from_bytes(task.cdb[6:10], "big")
     if task.nexus.attentions:
         task.nexus.forget(LunsChanged)
-    luns = [] if select == 0x01 else sorted(task.nexus.luns)
+    luns = [] if select == 0x01 else sorted(filter(task.nexus.sees, task.nexus.device.luns))
     return (struct.pack(">L4x", 8 * len(luns)) + b"".join(struct.pack(">H6x", each) for each in luns))[:allocation]
 
 

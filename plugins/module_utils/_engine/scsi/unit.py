@@ -144,6 +144,8 @@ class LogicalUnit:
         self.bdev = state.bdev
         self.device = device
         self.options = options
+        self.mask: tuple[int, ...] = ()
+        """Tags of the initiator groups that see it; all do when there are none."""
 
     @property
     def readonly(self) -> bool:
@@ -165,8 +167,12 @@ class LogicalUnit:
         """Vendor and serial number (SPC-4 §7.8.6.4)."""
         return VENDOR + self.serial.encode()
 
+    def shows_to(self, group: int | None) -> bool:
+        return not self.mask or group in self.mask
+
     def to_rpc(self) -> dict[str, Any]:
-        return {"bdev_name": self.bdev.name, "lun_id": self.id, **self.options.to_rpc()}
+        mask = {"initiator_groups": list(self.mask)} if self.mask else {}
+        return {"bdev_name": self.bdev.name, "lun_id": self.id, **self.options.to_rpc(), **mask}
 
 
 class ReservationStore(Protocol):
@@ -204,6 +210,3 @@ class Units:
         """Forget it if nobody shows it any more."""
         if not state.luns:
             self._by_bdev.pop(state.bdev, None)
-
-    def by_naa(self, naa: bytes) -> LogicalUnit | None:
-        return next((lun for state in self for lun in state.luns if lun.naa == naa), None)

@@ -104,15 +104,15 @@ def _block_limits(_task: Task, lun: LogicalUnit) -> bytes:
 
 def _block_device_characteristics(_task: Task, lun: LogicalUnit) -> bytes:
     """No rotation; whatever SANITIZE has erased can be read: WABEREQ and WACEREQ are 01b (SBC-4 §6.6.2)."""
-    non_rotating, readable = 0x0001, 0x50 if lun.bdev.unmaps else 0
+    non_rotating, readable = 0x0001, 0x50 if lun.bdev.unmaps and lun.bdev.unmaps_to_zeroes else 0
     return struct.pack(">HBB56x", non_rotating, 0, readable)
 
 
 def _provisioning(_task: Task, lun: LogicalUnit) -> bytes:
-    """UNMAP and WRITE SAME(10) and (16) unmap, and what is unmapped reads as zeroes (SBC-4 §6.6.6)."""
+    """UNMAP and WRITE SAME(10) and (16) unmap (SBC-4 §6.6.6)."""
     if not lun.bdev.unmaps:
         return bytes(4)
-    return struct.pack("BBBx", 0, 0xE4, 0x02)
+    return struct.pack("BBBx", 0, 0xE4 if lun.bdev.unmaps_to_zeroes else 0xE0, 0x02)
 
 
 PAGES: Final[dict[int, Callable[[Task, LogicalUnit], bytes]]] = {

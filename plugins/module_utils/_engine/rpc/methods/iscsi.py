@@ -123,6 +123,12 @@ def add_lun(engine: Engine, name: str, bdev_name: str, lun_id: int, removable: b
     return True
 
 
+def set_lun_mask(engine: Engine, name: str, lun_id: int, initiator_groups: list[int]) -> bool:
+    """Ours: only initiators that came by these groups see the LUN; with none all do."""
+    engine.target.mask_lun(name, lun_id, initiator_groups)
+    return True
+
+
 def add_maps(engine: Engine, name: str, pg_ig_maps: list[tuple[int, int]]) -> bool:
     engine.target.add_maps(name, pg_ig_maps)
     return True
@@ -179,14 +185,13 @@ QUEUE_DEPTH: Final = integer(-INT32_MAX - 1, INT32_MAX)
 _MAPS: Final = required(array(pair({"ig_tag": TAG, "pg_tag": TAG}, ("pg_tag", "ig_tag")), MAX_MAPS_PER_NODE))
 _LUN_OPTIONS: Final = {"removable": optional(boolean, False), "readonly": optional(boolean, False)}
 """Ours: SPDK knows neither."""
-MASK: Final = array(integer(0, MAX_TAG), MAX_MAPS_PER_NODE)
-"""Ours: tags of the initiator groups that alone see a LUN; none: everybody does."""
+_GROUPS: Final = array(integer(0, MAX_TAG), MAX_MAPS_PER_NODE)
 _LUN: Final = pair(
     {
         "lun_id": optional(integer(0, MAX_LUN_ID), 0),
         "bdev_name": required(string()),
         **_LUN_OPTIONS,
-        "initiator_groups": optional(MASK, ()),
+        "initiator_groups": optional(_GROUPS, ()),
     },
     ("lun_id", "bdev_name", *_LUN_OPTIONS, "initiator_groups"),
 )
@@ -289,6 +294,12 @@ METHODS: Final = (
             "lun_id": optional(integer(-1, MAX_LUN_ID), -1),
             **_LUN_OPTIONS,
         },
+        mutates=True,
+    ),
+    Method(
+        "iscsi_target_node_set_lun_mask",
+        set_lun_mask,
+        {"name": NODE, "lun_id": required(integer(0, MAX_LUN_ID)), "initiator_groups": required(_GROUPS)},
         mutates=True,
     ),
     Method("iscsi_target_node_add_pg_ig_maps", add_maps, {"name": NODE, "pg_ig_maps": _MAPS}, mutates=True),

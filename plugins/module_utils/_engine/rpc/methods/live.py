@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ...facts import MAX_ALIAS_BYTES, MAX_LUN_ID
-from ...iscsi import live, masking
+from ...iscsi import live
 from ..method import Method, Subject
 from ..schema import boolean, integer, optional, required, string
-from .iscsi import MASK, NODE, PORTALS, QUEUE_DEPTH, TAG, TARGET_NODE
+from .iscsi import NODE, PORTALS, QUEUE_DEPTH, TAG, TARGET_NODE
 
 if TYPE_CHECKING:
     from ...service import Engine
@@ -29,11 +29,6 @@ def remove_portals(engine: Engine, tag: int, portals: list[tuple[str, str]]) -> 
 
 def remove_lun(engine: Engine, name: str, lun_id: int) -> bool:
     live.remove_lun(engine.target, name, lun_id)
-    return True
-
-
-def set_lun_mask(engine: Engine, name: str, lun_id: int, initiator_groups: list[int]) -> bool:
-    masking.set_mask(engine.target, name, lun_id, initiator_groups)
     return True
 
 
@@ -66,12 +61,6 @@ METHODS: Final = (
         "iscsi_target_node_remove_lun",
         remove_lun,
         {"name": NODE, "lun_id": required(integer(0, MAX_LUN_ID))},
-        mutates=True,
-    ),
-    Method(
-        "iscsi_target_node_set_lun_mask",
-        set_lun_mask,
-        {"name": NODE, "lun_id": required(integer(0, MAX_LUN_ID)), "initiator_groups": required(MASK)},
         mutates=True,
     ),
     Method(
