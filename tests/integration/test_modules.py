@@ -107,7 +107,7 @@ def is_logged_in(initiator: Initiator) -> bool:
     """Whether the session still answers a ping, after what else the target has to tell."""
     initiator.send(initiator.nop_out(b"ping"))
     answer = initiator.receive()
-    while answer.opcode == wire.ASYNC:
+    while answer.opcode == ASYNC:
         answer = initiator.receive()
     return answer.data == b"ping"
 
