@@ -334,3 +334,16 @@ def test_a_sanitize_that_failed_keeps_the_unit_closed_until_one_succeeds() -> No
     del bdev.unmap
     bench.good("4802 0000000000 0000")
     bench.good("000000000000")
+
+
+def test_what_may_read_as_anything_once_unmapped_is_not_said_to_read_as_zeroes() -> None:
+    class Careless(MallocBdev):
+        unmaps_to_zeroes = False
+
+    bench = Bench(Careless("M", BLOCKS, BLOCK))
+    assert bench.good("9e10 0000000000000000 00000020")[14] == 0x80  # LBPME without LBPRZ
+    assert bench.good("1201b200ff00")[5] == 0xE0
+    bench.write(0, A)
+    bench.good("9308 0000000000000000 00000001", bytes(BLOCK))
+    assert status(bench)[0] == (0, 1, 0)  # written, not unmapped: zeroes were asked for
+    assert bench.read(0, 1) == bytes(BLOCK)
