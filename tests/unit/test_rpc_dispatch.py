@@ -303,6 +303,17 @@ def test_a_configuration_supersedes_nothing_of_what_is_remembered(owner: dict[st
     assert memory.seen == []
 
 
+def test_a_call_of_a_configuration_that_fails_does_not_mention_that_configuration(owner: dict[str, Any]) -> None:
+    def missing(_owner: dict[str, Any], text: str) -> None:
+        raise NoDevice(f"thing {text} does not exist")
+
+    row = Method("make", missing, TEXT, errors=Errors.AS_ERRNO, subject=Subject("thing", "text"))
+    dispatcher = Dispatcher(owner, [row], Things())
+    with pytest.raises(RpcError) as raised:
+        asyncio.run(dispatcher.call("make", {"text": "lost"}, State.RUNTIME))
+    assert str(raised.value) == "No such device: thing lost does not exist"
+
+
 def test_an_error_may_have_words_of_its_own(owner: dict[str, Any]) -> None:
     def refuse(_owner: dict[str, Any], text: str) -> None:
         with worded(f"Could not paint {text}, {{reason}}"):

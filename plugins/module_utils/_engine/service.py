@@ -15,13 +15,14 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, Final, NamedTuple
 
 from . import __version__
 from .bdev.base import BdevRegistry
+from .bdev.controllers import NvmeControllers
 from .config import BadConfig, Entry, Section, parse
 from .errors import EngineError, Invalid
 from .iscsi.names import comparable, full_name
@@ -80,6 +81,7 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self.pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="pool")
         self.bdevs = BdevRegistry()
+        self.nvme = NvmeControllers(self.submit)
         self.bdev_options: dict[str, int | bool] = dict(_BDEV_OPTIONS)
         self.iscsi_options_set = False
         self.target = IscsiTarget(self.bdevs)
@@ -93,7 +95,7 @@ class Engine:
         self._initializing = False
         self._pending: list[Section] | None = None
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         """Run something that blocks in the pool."""
         return self.loop.run_in_executor(self.pool, functools.partial(function, *arguments))
 
@@ -197,8 +199,13 @@ class Engine:
     def configuration_of(self, subsystem: str) -> list[Entry] | None:
         """The calls that make the live state again, in SPDK's order; None for a subsystem without configuration."""
         if subsystem == "bdev":
-            devices = (Entry(*bdev.config()) for bdev in self.bdevs)
-            return [Entry("bdev_set_options", dict(self.bdev_options)), *devices, Entry("bdev_wait_for_examine")]
+            made = (bdev.config() for bdev in self.bdevs)
+            calls = [*self.nvme.config(), *(call for call in made if call is not None)]
+            return [
+                Entry("bdev_set_options", dict(self.bdev_options)),
+                *(Entry(*call) for call in calls),
+                Entry("bdev_wait_for_examine"),
+            ]
         if subsystem == "iscsi":
             target = self.target
             calls = [
@@ -238,7 +245,7 @@ class Engine:
 
     async def _close(self) -> None:
         notify_systemd("STOPPING=1")
-        for step in (self.server.close, self.target.shutdown, self._flush, self.store.close):
+        for step in (self.server.close, self.target.shutdown, self._flush, self.store.close, self.nvme.close):
             try:
                 await step()
             except Exception:
@@ -250,7 +257,7 @@ class Engine:
 
     async def _flush(self) -> None:
         """Everything written survives a power cut after this."""
-        started = {bdev.name: bdev.flush() for bdev in self.bdevs}
+        started = {bdev.name: bdev.flush() for bdev in self.bdevs if not bdev.missing}
         flushes = {name: asyncio.ensure_future(flush) for name, flush in started.items() if flush is not None}
         if flushes:
             await asyncio.wait(flushes.values(), timeout=_FLUSH_SECONDS)

@@ -68,6 +68,11 @@ class Bdev(ABC):
         """Bytes."""
         return self.block_size * self.num_blocks
 
+    @property
+    def missing(self) -> bool:
+        """Is what stores the blocks gone, perhaps for a while, so that every read and write fails?"""
+        return False
+
     @abstractmethod
     def read(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]: ...
 
@@ -78,9 +83,27 @@ class Bdev(ABC):
     def flush(self) -> Awaitable[None] | None:
         """Make every finished write survive a power cut."""
 
+    def write_through(self, offset: int, data: Buffer) -> Awaitable[Any] | None:
+        """A write that survives a power cut once it is finished: a write and a flush, if the device knows no better."""
+        return _flushed(self, self.write(offset, data))
+
+    def write_zeroes(self, offset: int, length: int) -> Awaitable[Any] | None:
+        """Fill a range with zeroes: by writing them, unless the device knows better."""
+        return self._write_all_zeroes(offset, length)
+
+    async def _write_all_zeroes(self, offset: int, length: int) -> None:
+        zeroes = bytes(min(length, _ZEROES))
+        while length:
+            size = min(length, _ZEROES)
+            pending = self.write(offset, zeroes if size == len(zeroes) else memoryview(zeroes)[:size])
+            if pending is not None:
+                await pending
+            offset += size
+            length -= size
+
     @abstractmethod
-    def config(self) -> tuple[str, dict[str, Any]]:
-        """The RPC method and parameters that make this device again."""
+    def config(self) -> tuple[str, dict[str, Any]] | None:
+        """The RPC method and parameters that make this device again; None when it comes with something else."""
 
     def distrust(self) -> None:
         """The memory that the device lent turned out to be gone; it reads another way from now on."""
@@ -140,6 +163,17 @@ _IO_TYPES = (
     *("get_zone_info", "zone_management", "zone_append", "compare", "compare_and_write", "abort", "seek_hole"),
     *("seek_data", "copy", "nvme_iov_md", "nvme_nssr", "write_uncorrectable"),
 )
+
+
+_ZEROES = 1024 * 1024
+
+
+async def _flushed(bdev: Bdev, pending: Awaitable[None] | None) -> None:
+    if pending is not None:
+        await pending
+    flushed = bdev.flush()
+    if flushed is not None:
+        await flushed
 
 
 def _normal_uuid(name: str, text: str | None) -> str:

@@ -108,7 +108,8 @@ class Dispatcher:
                 raise result.error
             result = await result if inspect.isawaitable(result) else result
         except Exception as error:
-            raise self._translate(method, error, params) from error
+            # Without a hint at what is remembered: that is where this call comes from.
+            raise self._translate(method, error, None) from error
         return result
 
     def _start(self, name: str, params: Any, state: State) -> tuple[Method, Any]:
@@ -167,7 +168,7 @@ class Dispatcher:
     def _engine_error(self, method: Method, error: EngineError, params: Any) -> RpcError:
         reason = os.strerror(error.errno)
         detail = str(error)
-        if method.subject and isinstance(error, (NotFound, NoDevice)):
+        if method.subject and params is not None and isinstance(error, (NotFound, NoDevice)):
             detail += self._memory.hint(method.subject.kind, params.get(method.subject.key))
         if method.errors is Errors.AS_INVALID_PARAMS:
             return RpcError(INVALID_PARAMS, f"{error.words or 'Invalid parameters'}: {detail}")

@@ -13,6 +13,7 @@ from typing import Any, Callable, Final, NamedTuple
 from . import mode, sbc, spc
 from .device import Task
 from .sense import (
+    DeviceMissing,
     InternalTargetFailure,
     InvalidFieldInCdb,
     InvalidOpcode,
@@ -159,7 +160,9 @@ def _fail(task: Task, error: BaseException | None) -> None:
     elif isinstance(error, OSError) and task.lun is not None:
         bdev = task.lun.bdev
         bdev.stats.errors += 1
-        _log.error("LUN %d of %s (bdev %s): %s", task.lun.id, task.nexus.device.name, bdev.name, error)
+        # That a device is gone was logged when it went; its initiators may ask for it many times a second.
+        level = logging.DEBUG if bdev.missing else logging.ERROR
+        _log.log(level, "LUN %d of %s (bdev %s): %s", task.lun.id, task.nexus.device.name, bdev.name, error)
         task.fail(_medium_error(task, error))
     else:
         _log.error("command %s of %s failed", task.cdb.hex(), task.nexus.initiator_port, exc_info=error)
@@ -169,4 +172,6 @@ def _fail(task: Task, error: BaseException | None) -> None:
 def _medium_error(task: Task, error: OSError) -> ScsiError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SpaceAllocationFailed()
+    if error.errno in (errno.ENODEV, errno.ENXIO):
+        return DeviceMissing()
     return WriteFault() if find(task.cdb).prepare is not None else UnrecoveredRead()

@@ -89,19 +89,10 @@ def write(task: Task) -> Awaitable[None] | None:
     stats = bdev.stats
     stats.write_ops += 1
     stats.bytes_written += length
-    pending = bdev.write(task.offset, data)
     cdb = task.cdb
     if cdb[1] & _FUA and cdb[0] >> 5:
-        return _write_through(bdev, pending)
-    return pending
-
-
-async def _write_through(bdev: Bdev, pending: Awaitable[None] | None) -> None:
-    if pending is not None:
-        await pending
-    flushed = bdev.flush()
-    if flushed is not None:
-        await flushed
+        return bdev.write_through(task.offset, data)
+    return bdev.write(task.offset, data)
 
 
 def synchronize_cache(task: Task) -> Awaitable[Any] | None:

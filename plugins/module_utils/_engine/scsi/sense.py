@@ -12,6 +12,7 @@ GOOD: Final = 0x00
 CHECK_CONDITION: Final = 0x02
 
 NO_SENSE: Final = 0x0
+NOT_READY: Final = 0x2
 MEDIUM_ERROR: Final = 0x3
 HARDWARE_ERROR: Final = 0x4
 ILLEGAL_REQUEST: Final = 0x5
@@ -93,6 +94,13 @@ class UnrecoveredRead(ScsiError):
 class WriteFault(ScsiError):
     key = MEDIUM_ERROR
     code = (0x0C, 0x00)
+
+
+class DeviceMissing(ScsiError):
+    """LOGICAL UNIT NOT READY, MANUAL INTERVENTION REQUIRED: what stores its blocks is gone."""
+
+    key = NOT_READY
+    code = (0x04, 0x03)
 
 
 class SpaceAllocationFailed(ScsiError):

@@ -12,7 +12,7 @@ from .. import __version__
 from ..bdev.base import Buffer
 from . import vpd
 from .device import Task
-from .sense import NO_SENSE_DATA, InvalidFieldInCdb, LogicalUnitNotSupported
+from .sense import NO_SENSE_DATA, DeviceMissing, InvalidFieldInCdb, LogicalUnitNotSupported
 
 _DISK: Final = 0x00
 _NO_UNIT: Final = 0x7F  # peripheral qualifier 3: no logical unit can be here
@@ -21,8 +21,10 @@ _VERSION_DESCRIPTORS: Final = (0x00A0, 0x0460, 0x04C0, 0x0960)  # SAM-5, SPC-4, 
 _STANDARD = struct.Struct(">BBBBBBBB8s16s4s22x8H22x")
 
 
-def unit_ready(_task: Task) -> None:
+def unit_ready(task: Task) -> None:
     """TEST UNIT READY: dispatch has found the unit and told its unit attentions."""
+    if task.unit.bdev.missing:
+        raise DeviceMissing()
 
 
 def inquiry(task: Task) -> Buffer:

@@ -10,7 +10,7 @@ from ..method import Method
 
 def all_methods() -> list[Method]:
     """Every method the engine answers."""
-    from . import bdev, framework, iscsi, iscsi_auth, log, notify, scsi
+    from . import bdev, bdev_nvme, framework, iscsi, iscsi_auth, log, notify, scsi
 
-    modules = (framework, log, notify, bdev, scsi, iscsi, iscsi_auth)
+    modules = (framework, log, notify, bdev, bdev_nvme, scsi, iscsi, iscsi_auth)
     return [method for module in modules for method in module.METHODS]

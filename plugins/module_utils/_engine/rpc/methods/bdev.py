@@ -101,14 +101,14 @@ def malloc_create(
     for option in _METADATA:
         if metadata[option]:
             raise Unsupported(f"bdev {name}: {option} {metadata[option]}: metadata and DIF are not supported")
-    return _register(engine, MallocBdev(name, num_blocks, block_size, uuid, physical_block_size))
+    return register(engine, MallocBdev(name, num_blocks, block_size, uuid, physical_block_size))
 
 
 _METADATA: Final = ("md_size", "md_interleave", "dif_type", "dif_is_head_of_md", "dif_pi_format")
 
 
 def malloc_delete(engine: Engine, name: str) -> bool:
-    _unregister(engine, _of_kind(engine, name, MallocBdev))
+    unregister(engine, _of_kind(engine, name, MallocBdev))
     return True
 
 
@@ -130,7 +130,7 @@ async def aio_create(
     bdev = await engine.submit(
         AioBdev.open, name, filename, engine.submit, block_size, readonly, fallocate, uuid, size, sparse
     )
-    return _register(engine, bdev)
+    return register(engine, bdev)
 
 
 async def aio_delete(engine: Engine, name: str, remove_file: bool) -> bool:
@@ -138,7 +138,7 @@ async def aio_delete(engine: Engine, name: str, remove_file: bool) -> bool:
     bdev = _of_kind(engine, name, AioBdev)
     if remove_file:
         await engine.submit(bdev.remove_file)
-    _unregister(engine, bdev)
+    unregister(engine, bdev)
     return True
 
 
@@ -159,13 +159,13 @@ async def aio_resize(engine: Engine, name: str, size: int) -> bool:
     return True
 
 
-def _register(engine: Engine, bdev: Bdev) -> str:
+def register(engine: Engine, bdev: Bdev) -> str:
     engine.bdevs.create(bdev)
     engine.notifications.send(REGISTER, bdev.name)
     return bdev.name
 
 
-def _unregister(engine: Engine, bdev: Bdev) -> None:
+def unregister(engine: Engine, bdev: Bdev) -> None:
     engine.target.hot_remove(bdev)
     engine.bdevs.delete(bdev.name)
     engine.notifications.send(UNREGISTER, bdev.name)

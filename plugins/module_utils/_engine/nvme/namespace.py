@@ -1,0 +1,103 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A namespace as a range of bytes: what is larger than a command may be is split, and put together again."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Sequence
+from typing import Final
+
+from .controller import Controller
+from .identify import NamespaceInfo
+from .io import Data, IoChannel
+
+_MOST_ZEROED: Final = 65536
+"""Blocks of a Write Zeroes."""
+_MOST_DEALLOCATED: Final = 2**32 - 1
+"""Blocks of a range."""
+
+
+class Namespace:
+    """Offsets and lengths are bytes, multiples of the block size. What is returned raises OSError when awaited."""
+
+    def __init__(self, controller: Controller, info: NamespaceInfo) -> None:
+        self.controller = controller
+        self.info = info
+        self._io: IoChannel = controller.io
+        self._nsid = info.nsid
+        self._shift = info.block_size.bit_length() - 1
+
+    def read(self, offset: int, length: int) -> Awaitable[bytes | bytearray]:
+        io, shift = self._io, self._shift
+        if length <= io.largest:
+            return io.read(self._nsid, offset >> shift, length >> shift, length, None)
+        buffer = bytearray(length)
+        view = memoryview(buffer)
+        parts = []
+        for at, size in _cut(length, io.largest):
+            lba = offset + at >> shift
+            parts.append(io.read(self._nsid, lba, size >> shift, size, view[at : at + size]))
+        return _gather(parts, buffer)
+
+    def write(self, offset: int, data: Data, fua: bool = False) -> Awaitable[object]:
+        """``data`` may be reused when this returns. With ``fua`` it survives a power cut once this is done."""
+        io, shift = self._io, self._shift
+        fua = fua and self.controller.info.write_cache
+        length = len(data)
+        if length <= io.largest:
+            return io.write(self._nsid, offset >> shift, length >> shift, data, fua)
+        view = memoryview(data)
+        parts = []
+        for at, size in _cut(length, io.largest):
+            lba = offset + at >> shift
+            parts.append(io.write(self._nsid, lba, size >> shift, view[at : at + size], fua))
+        return _gather(parts, None)
+
+    def flush(self) -> Awaitable[object] | None:
+        """None when there is nothing to flush: no volatile write cache."""
+        return self._io.flush(self._nsid) if self.controller.info.write_cache else None
+
+    def write_zeroes(self, offset: int, length: int) -> Awaitable[object]:
+        most = min(_MOST_ZEROED << self._shift, self._io.zeroes)
+        shift = self._shift
+        parts = [
+            self._io.write_zeroes(self._nsid, offset + at >> shift, size >> shift) for at, size in _cut(length, most)
+        ]
+        return _gather(parts, None)
+
+    def deallocate(self, offset: int, length: int) -> Awaitable[object]:
+        """What the range holds afterwards is the device's choice."""
+        shift = self._shift
+        ranges = [(offset + at >> shift, size >> shift) for at, size in _cut(length, _MOST_DEALLOCATED << shift)]
+        return self._io.deallocate(self._nsid, ranges)
+
+    async def compare(self, offset: int, data: Data) -> bool:
+        """Does the range hold ``data``?"""
+        view, shift = memoryview(data), self._shift
+        parts = [
+            self._io.compare(self._nsid, offset + at >> shift, size >> shift, view[at : at + size])
+            for at, size in _cut(len(view), self._io.largest)
+        ]
+        try:
+            await _gather(parts, None)
+        except OSError as error:
+            if error.errno == errno.EILSEQ:
+                return False
+            raise
+        return True
+
+
+def _cut(length: int, largest: int) -> list[tuple[int, int]]:
+    """Where parts of at most ``largest`` bytes begin, and how long they are."""
+    return [(at, min(largest, length - at)) for at in range(0, length, largest)]
+
+
+async def _gather(parts: Sequence[asyncio.Future[bytes]], result: bytearray | None) -> bytearray:
+    """Wait for all parts, the failed ones too; the first failure is everybody's."""
+    for outcome in await asyncio.gather(*parts, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return result if result is not None else bytearray()
