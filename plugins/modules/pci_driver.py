@@ -85,12 +85,16 @@ options:
       - With V(false) they are the kernel's again after a boot.
     type: bool
     default: true
-  expect_modules:
+  expect:
     description:
-      - Do not fail when the kernel lacks the module of a driver. For check mode, where an earlier task would have
-        installed it.
-    type: bool
-    default: false
+      - What earlier tasks would have brought about, had they not been run in check mode, too. Counts in check mode
+        only.
+      - V(modules) are the kernel's modules of the drivers, which a package would have brought. V(idle) is the end of
+        all programs that drive one of the devices.
+    type: list
+    elements: str
+    choices: [modules, idle]
+    default: []
 seealso:
   - module: openlun.iscsi.pci_device_info
   - module: openlun.iscsi.hugepages
@@ -262,12 +266,20 @@ def main() -> None:
                 "required_one_of": [list(SELECTORS)],
             },
             "persistent": {"type": "bool", "default": True},
-            "expect_modules": {"type": "bool", "default": False},
+            "expect": {"type": "list", "elements": "str", "choices": ["modules", "idle"], "default": []},
         },
         supports_check_mode=True,
     )
+    options = module.params
+    expected = options["expect"] if module.check_mode else []
+    request = Request(
+        options["devices"],
+        options["persistent"],
+        expect_modules="modules" in expected,
+        expect_idle="idle" in expected,
+    )
     try:
-        result = PciDevices(Host(), runner(module)).bring(Request(**module.params), apply=not module.check_mode)
+        result = PciDevices(Host(), runner(module)).bring(request, apply=not module.check_mode)
     except HostError as error:
         module.fail_json(msg=str(error), **error.details)
     else:

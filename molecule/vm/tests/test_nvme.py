@@ -21,8 +21,6 @@ from vm.target import geometry, login
 if TYPE_CHECKING:
     from testinfra.host import Host
 
-pytestmark = pytest.mark.nvme
-
 LUN: Final = 2
 DRIVER: Final = {"uio": "uio_pci_generic", "vfio": "vfio-pci"}[os.environ.get("VM_KIND", "uio")]
 WRITTEN: Final = 4 << 20
@@ -47,6 +45,7 @@ def _driver(host: Host, slot: int) -> str:
 
 def test_the_disk_has_its_driver_after_a_reboot(host: Host) -> None:
     assert _driver(host, 0) == DRIVER
+    assert host.check_output("systemctl is-active openlun-iscsi-pci.service") == "active"
 
 
 def test_disks_in_use_are_refused_by_name(host: Host) -> None:
@@ -70,6 +69,7 @@ def test_disks_in_use_are_refused_by_name(host: Host) -> None:
         assert _driver(host, slot) == "nvme"
 
 
+@pytest.mark.nvme
 def test_an_initiator_reads_what_it_wrote() -> None:
     data = random.Random(1).randbytes(WRITTEN)
     step = 1 << 18

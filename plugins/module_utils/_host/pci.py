@@ -28,11 +28,16 @@ if TYPE_CHECKING:
 
 
 class Request(NamedTuple):
-    """What is declared, as the module's options. ``expect_modules``: what the kernel lacks is about to be installed."""
+    """What is declared, as the module's options.
+
+    ``expect_modules``: what the kernel lacks is about to be installed; ``expect_idle``: whoever drives a device is
+    about to end.
+    """
 
     devices: Iterable[Mapping[str, Any]]
     persistent: bool = True
     expect_modules: bool = False
+    expect_idle: bool = False
 
 
 class Plan(NamedTuple):
@@ -116,7 +121,7 @@ class PciDevices:
         found, missing = chosen(wishes, devices)
         drivers: dict[str, str] = {}
         moves: list[Move] = []
-        check = self._check()
+        check = self._check(request.expect_idle)
         problems = [_unknown(wish, devices) for wish in missing if wish.driver != KERNEL]
         for address, wish in found.items():
             try:
@@ -133,8 +138,8 @@ class PciDevices:
         steps = [*self._load(moves), *self._move(moves), *self._boot.bring(after)]
         return Plan(drivers, moves, after, steps, warnings)
 
-    def _check(self) -> Check:
-        return Check(self._host, self._run, self._bus)
+    def _check(self, expect_idle: bool = False) -> Check:
+        return Check(self._host, self._run, self._bus, expect_idle)
 
     def _lacking(self, moves: Iterable[Move]) -> Iterator[str]:
         for move in moves:

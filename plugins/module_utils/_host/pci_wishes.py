@@ -77,7 +77,7 @@ def parse_wish(option: Mapping[str, Any]) -> Wish:
     if not given:
         raise HostError(f"devices: an element names no device. Give it one of {', '.join(SELECTORS)}.")
     selector = Selector(
-        _address(given.get("address", "")),
+        parse_address(given.get("address", "")),
         given.get("serial", ""),
         given.get("model", ""),
         given.get("wwid", ""),
@@ -89,7 +89,8 @@ def parse_wish(option: Mapping[str, Any]) -> Wish:
     return Wish(selector, driver, str(option.get("wipe_ok_serial") or "").strip())
 
 
-def _address(text: str) -> str:
+def parse_address(text: str) -> str:
+    """An address in full; empty for an empty text. Raises HostError."""
     match = _ADDRESS.fullmatch(text.lower())
     if text and not match:
         raise HostError(f"devices: {text!r} is no PCI address. Write it as lspci -D does, such as 0000:03:00.0.")
