@@ -9,6 +9,7 @@ export PYTHON ?= python3
 COLLECTION := build/collections/ansible_collections/openlun/iscsi
 CLIENTS := libiscsi-bin qemu-utils qemu-block-extra e2fsprogs
 CHECKERS := shellcheck git
+LAB := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs openssh-client
 export PYTHONPATH := $(CURDIR)/build/collections
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/build/collections
 PYTEST := build/venv/bin/python -m pytest
@@ -54,9 +55,9 @@ test-spdk: ## The modules with SPDK's engine: SPDK=/path/to/iscsi_tgt make test-
 test-vm: venv $(COLLECTION) engine ## The role on virtual machines, with real NVMe disks (SMOKE=1: one machine, the main line)
 	@scripts/test_vm.sh
 
-bench: venv $(COLLECTION) engine ## Compare the engine with tgtd (QUICK=1: a short run, CONTROL=1: configuring it)
-	@$(if $(CONTROL),,scripts/apt.sh $(CLIENTS) tgt)
-	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m benchmark.$(if $(CONTROL),control,bench) \
+bench: venv $(COLLECTION) engine ## Compare the engine with tgtd (QUICK=1: a short run, CONTROL=1: configuring it, NVME=1: its NVMe driver with the kernel's)
+	@$(if $(CONTROL),,scripts/apt.sh $(if $(NVME),$(LAB),$(CLIENTS) tgt))
+	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m benchmark.$(if $(CONTROL),control,$(if $(NVME),nvme,bench)) \
 		$(if $(QUICK),--quick) $(ARGS)
 
 dist: venv ## Build the collection's archive in build/

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An NVMe controller in software: registers that react, queues and PRP lists in ordinary memory, namespaces in bytearrays.
+"""An NVMe controller in software: registers that react, queues and PRP lists in memory, namespaces in bytearrays.
 
 It is written from the specification (NVMe Base 2.0, NVM Command Set 1.0) and shares no code with the driver. What a
 real device would not forgive it does not either: everything wrong is an AssertionError in ``wrong``.
@@ -92,9 +92,9 @@ class Model:
         self.mdts = mdts
         self.write_cache = True
         self.oncs = 0b1101
-        self.hold: Callable[[Entry], bool] = lambda entry: False
+        self.hold: Callable[[Entry], bool] = lambda _entry: False
         """Commands of I/O queues that are taken and never answered."""
-        self.fail: Callable[[Entry], int] = lambda entry: 0
+        self.fail: Callable[[Entry], int] = lambda _entry: 0
         """The status of commands of I/O queues that fail."""
         self.starts = True
         self.gone = False
@@ -135,7 +135,9 @@ class Model:
         return self.gone
 
     def master(self, allowed: bool) -> None:
-        self._expect(not allowed or not self.registers[CC] & 1, "bus mastering is allowed while the device may be at work")
+        self._expect(
+            not allowed or not self.registers[CC] & 1, "bus mastering is allowed while the device may be at work"
+        )
         self._mastering = allowed
 
     def to_bus(self, page: HugePage) -> int:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from nvme_model import CC, Entry, Model, Namespace
 
 QUICK = Times(io=0.02, admin=0.2, abort=0.02, busy_check=0.01, idle_check=0.01, return_check=0.01)
+PATIENT = QUICK._replace(io=30)
 WRITE, READ, FLUSH = 0x01, 0x02, 0x00
 
 
@@ -29,7 +30,7 @@ async def submit(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def attached(model: Model, times: Times = QUICK._replace(io=30), limit: int = 32) -> AsyncIterator[Controller]:
+async def attached(model: Model, times: Times = PATIENT, limit: int = 32) -> AsyncIterator[Controller]:
     controller = Controller(
         *("NVMe1", model.address, lambda: model, submit, times),
         make_memory=lambda device: model.memory(device, limit),
@@ -44,7 +45,7 @@ async def attached(model: Model, times: Times = QUICK._replace(io=30), limit: in
 
 
 def run(scene: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(scene(), 30))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(scene(), 30))
 
 
 def disk(controller: Controller, nsid: int = 1) -> Driver:
@@ -216,7 +217,7 @@ def test_write_zeroes_deallocate_and_compare() -> None:
 def test_a_command_that_fails_says_why_and_is_not_tried_again(status: int, number: int) -> None:
     async def scene() -> None:
         model = Model()
-        model.fail = lambda entry: status
+        model.fail = lambda _entry: status
         async with attached(model) as controller:
             with pytest.raises(OSError, match=r"read of namespace 1: .*status type") as raised:
                 await disk(controller).read(0, 512)
@@ -229,11 +230,11 @@ def test_a_command_that_fails_says_why_and_is_not_tried_again(status: int, numbe
 def test_what_may_pass_is_tried_again() -> None:
     async def scene() -> None:
         model = Model()
-        model.fail = lambda entry: 0x06 if len(model.done) < 2 else 0
+        model.fail = lambda _entry: 0x06 if len(model.done) < 2 else 0
         async with attached(model) as controller:
             await disk(controller).write(0, b"a" * 512)
             assert model.namespaces[1].data[:512] == b"a" * 512
-            model.fail = lambda entry: 0x06
+            model.fail = lambda _entry: 0x06
             with pytest.raises(OSError, match="internal error of the controller"):
                 await disk(controller).read(0, 512)
 
@@ -246,7 +247,7 @@ def once(model: Model, opcode: int) -> None:
     def hold(entry: Entry) -> bool:
         if entry.opcode != opcode:
             return False
-        model.hold = lambda entry: False
+        model.hold = lambda _entry: False
         return True
 
     model.hold = hold
@@ -285,10 +286,10 @@ def test_commands_in_flight_survive_a_reset_in_their_order() -> None:
     async def scene() -> None:
         model = Model(queue_entries=8)
         async with attached(model) as controller:
-            model.hold = lambda entry: True
+            model.hold = lambda _entry: True
             writes = [disk(controller).write(number * 512, bytes([number]) * 512) for number in range(20)]
             await until(lambda: len(model._held) == 7)
-            model.hold = lambda entry: False
+            model.hold = lambda _entry: False
             assert await controller.reset()
             await asyncio.gather(*writes)
             assert [each.lba for each in model.done] == list(range(20))
@@ -301,7 +302,7 @@ def test_a_command_that_hangs_after_every_reset_fails_in_the_end() -> None:
         model = Model()
         async with attached(model, QUICK) as controller:
             model.hold = lambda entry: entry.lba == 7
-            with pytest.raises(OSError, match="aborted|given up"):
+            with pytest.raises(OSError, match=r"aborted|given up"):
                 await disk(controller).read(7 * 512, 512)
             assert await disk(controller).read(0, 512) == bytes(512)
 
@@ -346,7 +347,7 @@ def test_a_controller_that_stays_dead_fails_everything_until_it_works_again(monk
     async def scene() -> None:
         model = Model()
         async with attached(model, QUICK) as controller:
-            monkeypatch.setattr(Model, "function_reset", lambda self: None)
+            monkeypatch.setattr(Model, "function_reset", lambda _self: None)
             model.starts = False
             assert not await controller.reset()
             assert controller.missing
@@ -366,7 +367,7 @@ def test_a_device_that_is_pulled_fails_everything_until_it_is_back() -> None:
         model = Model()
         async with attached(model) as controller:
             await disk(controller).write(0, b"a" * 512)
-            model.hold = lambda entry: True
+            model.hold = lambda _entry: True
             reads = [asyncio.ensure_future(disk(controller).read(0, 512)) for _each in range(100)]
             await until(lambda: bool(model._held))
             model.pull()
@@ -376,12 +377,27 @@ def test_a_device_that_is_pulled_fails_everything_until_it_is_back() -> None:
             assert controller.missing
             assert model.closed >= 1
             assert model.pages_in_use == 0
-            model.hold = lambda entry: False
+            model.hold = lambda _entry: False
             model._clear()
             model.registers[CC] = 0
             model.gone = False
             await until(lambda: not controller.missing)
             assert await disk(controller).read(0, 512) == b"a" * 512
+
+    run(scene)
+
+
+def test_a_device_that_is_pulled_while_it_is_reset_is_gone_all_the_same() -> None:
+    async def scene() -> None:
+        model = Model()
+        async with attached(model) as controller:
+            model.starts = False
+            resetting = asyncio.ensure_future(controller.reset())
+            await until(lambda: model.resets == 1)
+            model.pull()
+            assert not await resetting
+            assert controller.missing
+            assert model.pages_in_use == 0
 
     run(scene)
 

@@ -23,8 +23,6 @@ ADMIN_SECONDS: Final = 30.0
 
 
 class _AdminCommand(Command):
-    __slots__ = ("future",)
-
     def __init__(
         self, future: asyncio.Future[int], opcode: int, nsid: int, cdw10: int, cdw11: int, cdw12: int, prp1: int
     ) -> None:
@@ -52,6 +50,8 @@ class Admin:
         self._page, self._page_bus = page
         self._wake = wake
         self._turn = asyncio.Lock()
+        self.busy = False
+        """A command is in flight."""
 
     async def identify(self, cns: int, nsid: int = 0) -> memoryview:
         """4 KiB, overwritten by the next call. Raises OSError."""
@@ -98,5 +98,9 @@ class Admin:
                 raise asyncio.TimeoutError
             self.queue.start(_AdminCommand(future, opcode, nsid, cdw10, cdw11, cdw12, prp1))
             self.queue.ring()
+            self.busy = True
             self._wake()
-            return await asyncio.wait_for(future, self.seconds)
+            try:
+                return await asyncio.wait_for(future, self.seconds)
+            finally:
+                self.busy = False

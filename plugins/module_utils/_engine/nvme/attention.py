@@ -8,12 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from time import monotonic
 from typing import Callable, Final, Protocol
 
 _EAGER_SECONDS: Final = 0.002
 """How long after the last completion every turn of the event loop looks."""
 _PAUSES: Final = (0.0005, 0.008)
 """Then it looks after this many seconds, which double up to the second number."""
+
+_LOOKS: Final = 8
 
 Reap = Callable[[], int]
 """Takes the completions there are, and gives how many there were."""
@@ -60,31 +63,41 @@ class Polling:
         self._reap = reap
         self._busy = busy
         self._handle: asyncio.Handle | None = None
+        self._eager = False
         self._eager_until = 0.0
         self._pause = _PAUSES[0]
 
     def wake(self) -> None:
-        if self._handle is None:
-            self._be_eager()
-            self._handle = self._loop.call_soon(self._look)
-        elif isinstance(self._handle, asyncio.TimerHandle):
+        if self._eager:
+            return
+        if self._handle is not None:
             # What was just started may be done long before the next look.
             self._handle.cancel()
-            self._be_eager()
-            self._handle = self._loop.call_soon(self._look)
+        self._be_eager(monotonic())
+        self._handle = self._loop.call_soon(self._look)
 
-    def _be_eager(self) -> None:
-        self._eager_until = self._loop.time() + _EAGER_SECONDS
+    def _be_eager(self, now: float) -> None:
+        self._eager = True
+        self._eager_until = now + _EAGER_SECONDS
         self._pause = _PAUSES[0]
 
     def _look(self) -> None:
-        if self._reap():
-            self._be_eager()
+        # A few looks cost less than a turn of the loop.
+        for _each in range(_LOOKS):
+            if self._reap():
+                self._eager_until = 0.0
+                break
         if not self._busy():
             self._handle = None
-        elif self._loop.time() < self._eager_until:
+            self._eager = False
+            return
+        now = monotonic()
+        if not self._eager_until:
+            self._be_eager(now)
+        if now < self._eager_until:
             self._handle = self._loop.call_soon(self._look)
         else:
+            self._eager = False
             self._handle = self._loop.call_later(self._pause, self._look)
             self._pause = min(self._pause * 2, _PAUSES[1])
 
@@ -92,3 +105,4 @@ class Polling:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+        self._eager = False

@@ -23,7 +23,7 @@ class Claim:
         """Raises Busy when another process has it, or another EngineError."""
         path = f"{place}/spdk_pci_lock_{address}"
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self._fd = _opened(path)
         except OSError as error:
             raise EngineError.from_os(error, f"{address}: its lock {path}") from error
         try:
@@ -42,3 +42,12 @@ class Claim:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _opened(path: str) -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        # Not in one step: the kernel forbids that for files of others in such places (fs.protected_regular).
+        return os.open(path, flags | os.O_CREAT, 0o600)

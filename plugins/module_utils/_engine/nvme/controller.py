@@ -43,8 +43,8 @@ class State(enum.Enum):
 class Times(NamedTuple):
     """Seconds."""
 
-    io: float = 30.0
-    """What a command may take."""
+    io: float = 20.0
+    """What a command may take. With an abort and a reset it stays below the 30 that initiators wait."""
     admin: float = ADMIN_SECONDS
     abort: float = 5.0
     """What an aborted command has left before the controller is reset."""
@@ -92,7 +92,7 @@ class Controller:
         self._hardware: Hardware | None = None
         self._admin: Admin | None = None
         self._attention: Attention | None = None
-        self.io = IoChannel(self._wake, times.io)
+        self.io = IoChannel(times.io)
         self._timer: asyncio.TimerHandle | None = None
         self._recovery: asyncio.Task[bool] | None = None
         self._aborting: set[Command] = set()
@@ -125,18 +125,11 @@ class Controller:
         """From whatever state the hardware is in to a controller that works."""
         if self._hardware is None:
             device = await self._submit(self._open_device)
-            try:
-                memory = self._make_memory(device)
-            except BaseException:
-                device.close()
-                raise
-            self._hardware = Hardware(self._label, device, memory)
+            self._hardware = Hardware.take(self._label, device, self._make_memory)
             if device.interrupts:
                 self._attention = Interrupts(device.interrupts, self._reap)
             else:
                 self._attention = Polling(self._reap, self._in_flight)
-            if device.removal >= 0:
-                self._loop.add_reader(device.removal, self._on_removal, device)
         await self._hardware.stop()
         return await self._hardware.start(self._wake, self._use_admin, self._times.admin)
 
@@ -144,11 +137,14 @@ class Controller:
         self._admin = admin
 
     def _use(self, working: Working) -> None:
-        if self._hardware is None:
+        if self._hardware is None or self._attention is None:
             raise AssertionError("no hardware")
+        device = self._hardware.device
+        if device.removal >= 0:
+            self._loop.add_reader(device.removal, self._on_removal, device)
         self.state = State.ENABLED
         self._aborting.clear()
-        self.io.resume(working.io_queue, self._hardware.memory, working.info.transfer_bytes)
+        self.io.resume(working.io_queue, self._hardware.memory, working.info.transfer_bytes, self._attention.wake)
         self._watch()
 
     def _explained(self, error: BaseException) -> EngineError:
@@ -167,22 +163,25 @@ class Controller:
             self._attention.wake()
 
     def _reap(self) -> int:
-        count = self._admin.queue.reap() if self._admin is not None else 0
-        queue = self.io.queue
-        return count + (queue.reap() if queue is not None else 0)
+        queue, admin = self.io.queue, self._admin
+        count = queue.reap() if queue is not None else 0
+        return count + admin.queue.reap() if admin is not None and admin.busy else count
 
     def _in_flight(self) -> bool:
         queue = self.io.queue
-        if queue is not None and queue.outstanding:
-            return True
-        return self._admin is not None and bool(self._admin.queue.outstanding)
+        return (queue is not None and len(queue.free) < queue.most) or (self._admin is not None and self._admin.busy)
 
     # Watching
 
     def _watch(self) -> None:
+        self._stop_timer()
+        pause = self._times.idle_check if self.io.idle else self._times.busy_check
+        self._timer = self._loop.call_later(pause, self._check)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(self._times.idle_check if self.io.idle else self._times.busy_check, self._check)
+            self._timer = None
 
     def _check(self) -> None:
         self._timer = None
@@ -203,6 +202,8 @@ class Controller:
         """Abort what takes too long, and reset the controller when that does not help either."""
         now = self._loop.time()
         queue = self.io.queue
+        if self._aborting and queue is not None:
+            self._aborting.intersection_update(queue.commands())
         if queue is None or not any(command.deadline < now for command in queue.commands()):
             return
         if self._reap():
@@ -233,15 +234,15 @@ class Controller:
     async def reset(self, reason: str = "reset was asked for") -> bool:
         """Reset it and do again what was in flight; True when it works afterwards."""
         self._start_recovery(reason)
-        if self._recovery is None:
+        recovery = self._recovery
+        if recovery is None:
             return self.state is State.ENABLED
-        return await asyncio.shield(self._recovery)
+        await asyncio.wait([recovery])
+        return not recovery.cancelled() and recovery.result()
 
     def _start_recovery(self, reason: str) -> None:
         if self._recovery is None and self.state is not State.DELETING:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._stop_timer()
             self._recovery = self._loop.create_task(self._recover(reason))
 
     async def _recover(self, reason: str) -> bool:
@@ -299,6 +300,9 @@ class Controller:
         _LOG.error("%s", why)
         self.state = State.FAILED
         self.trouble = why
+        self._stop_timer()
+        if self._recovery is not None and self._recovery is not asyncio.current_task():
+            self._recovery.cancel()
         self.io.refuse(number, why)
         self._let_go()
         self._timer = self._loop.call_later(self._times.return_check, self._look_for_return)
@@ -335,8 +339,7 @@ class Controller:
                 task.cancel()
         if recovery is not None:
             await asyncio.wait([recovery])
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timer()
         if self._hardware is not None and was is State.ENABLED:
             await self._drain()
             try:

@@ -56,6 +56,8 @@ class Window:
 
     def __init__(self, fd: int, length: int, offset: int, guard: BusGuard) -> None:
         """Raises OSError."""
+        if not length:
+            raise OSError(errno.ENXIO, "it has no registers that could be mapped")
         self._memory = mmap.mmap(fd, length, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         self._guard = guard

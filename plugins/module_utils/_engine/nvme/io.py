@@ -10,6 +10,7 @@ import errno
 import struct
 from collections import deque
 from collections.abc import Sequence
+from time import monotonic
 from typing import Callable, Final, Union
 
 from . import status
@@ -23,7 +24,7 @@ _RETRY_SECONDS: Final = 0.05
 _RANGE: Final = struct.Struct("<IIQ")
 """Of Dataset Management: attributes, blocks, first block."""
 _DEALLOCATE: Final = 1 << 2
-_FUA: Final = 1 << 30
+FUA: Final = 1 << 30
 
 _NAMES: Final = {
     FLUSH: "flush",
@@ -40,7 +41,8 @@ Data = Union[bytes, bytearray, memoryview]
 class Transfer(Command):
     """A command of an I/O queue. ``data`` goes to the controller; what comes goes to ``into``, or to the result."""
 
-    __slots__ = ("data", "future", "into", "io", "length", "piece", "tries")
+    piece: Piece | None = None
+    tries: int = 0
 
     def __init__(
         self,
@@ -54,20 +56,16 @@ class Transfer(Command):
         data: Data | None,
         into: memoryview | None,
     ) -> None:
+        # Command.__init__() written out, as this runs for every read and write.
         self.io = io
         self.opcode = opcode
         self.nsid = nsid
         self.cdw10 = cdw10
         self.cdw11 = cdw11
         self.cdw12 = cdw12
-        self.prp1 = self.prp2 = 0
-        self.cid = -1
-        self.deadline = 0.0
         self.length = length
         self.data = data
         self.into = into
-        self.piece: Piece | None = None
-        self.tries = 0
         self.future: asyncio.Future[bytes] = io.loop.create_future()
 
     def __str__(self) -> str:
@@ -75,16 +73,32 @@ class Transfer(Command):
 
     def finish(self, status: int, result: int) -> None:
         del result
-        self.io.finished(self, status)
+        if status:
+            self.io.failed(self, status)
+            return
+        data = b""
+        piece = self.piece
+        if piece is not None:
+            if self.opcode == READ:
+                if self.into is None:
+                    data = bytes(piece.view[: self.length])
+                else:
+                    self.into[:] = piece.view[: self.length]
+            piece.free()
+            self.piece = None
+        if not self.future.done():
+            self.future.set_result(data)
+        if self.io.waiting:
+            self.io.start_waiting()
 
 
 class IoChannel:
     """Commands wait here, in order, while the queue is full, DMA memory is short or the controller is reset.
 
-    ``wake`` is called when something was started, ``seconds`` is how long a command may take.
+    ``seconds`` is how long a command may take.
     """
 
-    def __init__(self, wake: Callable[[], None], seconds: float) -> None:
+    def __init__(self, seconds: float) -> None:
         self.loop = asyncio.get_running_loop()
         self.largest = LARGEST
         """Bytes that one command moves at most."""
@@ -92,59 +106,44 @@ class IoChannel:
         """Bytes that one Write Zeroes covers at most."""
         self.seconds = seconds
         self.queue: QueuePair | None = None
+        self.waiting: deque[Transfer] = deque()
         self._memory: DmaMemory | None = None
-        self._wake = wake
-        self._waiting: deque[Transfer] = deque()
+        self._wake: Callable[[], None] = lambda: None
         self._ringing = False
         self._resting = 0
         """Commands that wait for their next try."""
         self._refusal: tuple[int, str] | None = (errno.ENODEV, "the controller is not started")
 
-    # What namespaces ask for; offsets and lengths are in blocks here.
+    # What namespaces ask for
 
-    def read(self, nsid: int, lba: int, blocks: int, length: int, into: memoryview | None) -> asyncio.Future[bytes]:
-        return self._submit(READ, nsid, lba, blocks - 1, length, None, into)
-
-    def write(self, nsid: int, lba: int, blocks: int, data: Data, fua: bool) -> asyncio.Future[bytes]:
-        return self._submit(WRITE, nsid, lba, blocks - 1 | (_FUA if fua else 0), len(data), data)
-
-    def compare(self, nsid: int, lba: int, blocks: int, data: Data) -> asyncio.Future[bytes]:
-        """The future raises OSError (EILSEQ) when a block differs."""
-        return self._submit(COMPARE, nsid, lba, blocks - 1, len(data), data)
-
-    def write_zeroes(self, nsid: int, lba: int, blocks: int) -> asyncio.Future[bytes]:
-        return self._submit(WRITE_ZEROES, nsid, lba, blocks - 1, 0)
-
-    def deallocate(self, nsid: int, ranges: Sequence[tuple[int, int]]) -> asyncio.Future[bytes]:
-        """Ranges are first block and number of blocks, at most 256 of them."""
-        data = b"".join(_RANGE.pack(0, blocks, lba) for lba, blocks in ranges)
-        transfer = Transfer(self, DATASET_MANAGEMENT, nsid, len(ranges) - 1, _DEALLOCATE, 0, len(data), data, None)
-        return self._begin(transfer)
-
-    def flush(self, nsid: int) -> asyncio.Future[bytes]:
-        return self._submit(FLUSH, nsid, 0, 0, 0)
-
-    def _submit(
+    def submit(
         self,
         opcode: int,
         nsid: int,
         lba: int,
         cdw12: int,
-        length: int,
+        length: int = 0,
         data: Data | None = None,
         into: memoryview | None = None,
     ) -> asyncio.Future[bytes]:
+        """Start a command that moves ``length`` bytes; dword 12 is mostly the number of blocks less one, and FUA."""
         return self._begin(Transfer(self, opcode, nsid, lba & 0xFFFFFFFF, lba >> 32, cdw12, length, data, into))
+
+    def deallocate(self, nsid: int, ranges: Sequence[tuple[int, int]]) -> asyncio.Future[bytes]:
+        """Ranges are first block and number of blocks, at most 256 of them."""
+        data = b"".join(_RANGE.pack(0, blocks, lba) for lba, blocks in ranges)
+        last = len(ranges) - 1
+        return self._begin(Transfer(self, DATASET_MANAGEMENT, nsid, last, _DEALLOCATE, 0, len(data), data, None))
 
     # How they get there and back
 
     def _begin(self, transfer: Transfer) -> asyncio.Future[bytes]:
         if self._refusal is not None:
             transfer.future.set_exception(OSError(*self._refusal))
-        elif self._waiting or not self._start(transfer):
+        elif self.waiting or not self._start(transfer):
             if transfer.data is not None:
                 transfer.data = bytes(transfer.data)  # the caller may reuse its buffer when we return
-            self._waiting.append(transfer)
+            self.waiting.append(transfer)
         return transfer.future
 
     def _start(self, transfer: Transfer) -> bool:
@@ -161,10 +160,13 @@ class IoChannel:
             if transfer.data is not None:
                 piece.view[:length] = transfer.data
                 transfer.data = None
-            transfer.prp1, transfer.prp2 = piece.prps(length)
-        transfer.deadline = self.loop.time() + self.seconds
+            if length <= PAGE:
+                transfer.prp1 = piece.bus
+            else:
+                transfer.prp1, transfer.prp2 = piece.prps(length)
+        transfer.deadline = monotonic() + self.seconds
         queue.start(transfer)
-        if queue.outstanding == 1:
+        if len(queue.free) == queue.most - 1:
             queue.ring()
         elif not self._ringing:
             # Those that follow in this turn of the loop are told of together.
@@ -178,10 +180,9 @@ class IoChannel:
         if self.queue is not None:
             self.queue.ring()
 
-    def finished(self, transfer: Transfer, status_field: int) -> None:
-        if not status_field:
-            self._succeed(transfer)
-        elif status.may_pass(status_field) and transfer.tries + 1 < MAX_TRIES:
+    def failed(self, transfer: Transfer, status_field: int) -> None:
+        """The controller says so."""
+        if status.may_pass(status_field) and transfer.tries + 1 < MAX_TRIES:
             transfer.tries += 1
             self._resting += 1
             self.loop.call_later(_RETRY_SECONDS, self._try_again, transfer)
@@ -189,32 +190,19 @@ class IoChannel:
             self._release(transfer)
             if not transfer.future.done():
                 transfer.future.set_exception(status.error(status_field, str(transfer)))
-        self._start_waiting()
-
-    def _succeed(self, transfer: Transfer) -> None:
-        data = b""
-        piece = transfer.piece
-        if piece is not None:
-            if transfer.opcode == READ:
-                if transfer.into is None:
-                    data = bytes(piece.view[: transfer.length])
-                else:
-                    transfer.into[:] = piece.view[: transfer.length]
-            piece.free()
-            transfer.piece = None
-        if not transfer.future.done():
-            transfer.future.set_result(data)
+        self.start_waiting()
 
     def _try_again(self, transfer: Transfer) -> None:
         self._resting -= 1
         if self._refusal is not None:
             self._fail(transfer, self._refusal)
             return
-        self._waiting.appendleft(transfer)
-        self._start_waiting()
+        self.waiting.appendleft(transfer)
+        self.start_waiting()
 
-    def _start_waiting(self) -> None:
-        waiting = self._waiting
+    def start_waiting(self) -> None:
+        """There may be room now."""
+        waiting = self.waiting
         while waiting and self._start(waiting[0]):
             waiting.popleft()
 
@@ -233,15 +221,19 @@ class IoChannel:
 
     @property
     def idle(self) -> bool:
-        return not self._waiting and not self._resting and (self.queue is None or not self.queue.outstanding)
+        return not self.waiting and not self._resting and (self.queue is None or not self.queue.outstanding)
 
-    def resume(self, queue: QueuePair, memory: DmaMemory, transfer_bytes: int) -> None:
-        """The controller works, by this queue. ``transfer_bytes`` is its limit, 0 for none."""
+    def resume(self, queue: QueuePair, memory: DmaMemory, transfer_bytes: int, wake: Callable[[], None]) -> None:
+        """The controller works, by this queue.
+
+        ``transfer_bytes`` is its limit, 0 for none; ``wake`` is called when something was started.
+        """
+        self._wake = wake
         self.largest = min(transfer_bytes or LARGEST, LARGEST) // PAGE * PAGE
         self.zeroes = transfer_bytes or LARGEST
         self.queue, self._memory = queue, memory
         self._refusal = None
-        self._start_waiting()
+        self.start_waiting()
 
     def suspend(self) -> None:
         """The controller is about to be reset: what is in flight is done again afterwards, before all others."""
@@ -254,7 +246,7 @@ class IoChannel:
                     again.append(command)
                 else:
                     self._fail(command, (errno.EIO, f"given up after {MAX_TRIES} tries"))
-        self._waiting.extendleft(reversed(again))
+        self.waiting.extendleft(reversed(again))
 
     def refuse(self, number: int, why: str) -> None:
         """Fail everything, now and from now on, with this error, until :meth:`resume`. The controller is disabled."""
@@ -262,7 +254,7 @@ class IoChannel:
         queue, self.queue = self.queue, None
         self._memory = None
         commands = [each for each in queue.abandon() if isinstance(each, Transfer)] if queue is not None else []
-        waiting = [*commands, *self._waiting]
-        self._waiting.clear()
+        waiting = [*commands, *self.waiting]
+        self.waiting.clear()
         for transfer in waiting:
             self._fail(transfer, self._refusal)

@@ -159,7 +159,7 @@ class DmaMemory:
 
     def allocate(self, length: int) -> Piece | None:
         """A piece of at least ``length`` bytes, at most LARGEST; None when some must be given back first."""
-        size = next(each for each in _SIZES if length <= each)
+        size = PAGE if length <= PAGE else next(each for each in _SIZES if length <= each)
         slabs = self._by_size[size]
         for slab in slabs:
             if slab.free:

@@ -12,7 +12,7 @@ from typing import Final
 
 from .controller import Controller
 from .identify import NamespaceInfo
-from .io import Data, IoChannel
+from .io import COMPARE, FLUSH, FUA, READ, WRITE, WRITE_ZEROES, Data, IoChannel
 
 _MOST_ZEROED: Final = 65536
 """Blocks of a Write Zeroes."""
@@ -33,38 +33,39 @@ class Namespace:
     def read(self, offset: int, length: int) -> Awaitable[bytes | bytearray]:
         io, shift = self._io, self._shift
         if length <= io.largest:
-            return io.read(self._nsid, offset >> shift, length >> shift, length, None)
+            return io.submit(READ, self._nsid, offset >> shift, (length >> shift) - 1, length)
         buffer = bytearray(length)
         view = memoryview(buffer)
         parts = []
         for at, size in _cut(length, io.largest):
-            lba = offset + at >> shift
-            parts.append(io.read(self._nsid, lba, size >> shift, size, view[at : at + size]))
+            part = view[at : at + size]
+            parts.append(io.submit(READ, self._nsid, offset + at >> shift, (size >> shift) - 1, size, None, part))
         return _gather(parts, buffer)
 
     def write(self, offset: int, data: Data, fua: bool = False) -> Awaitable[object]:
         """``data`` may be reused when this returns. With ``fua`` it survives a power cut once this is done."""
         io, shift = self._io, self._shift
-        fua = fua and self.controller.info.write_cache
+        flags = FUA if fua and self.controller.info.write_cache else 0
         length = len(data)
         if length <= io.largest:
-            return io.write(self._nsid, offset >> shift, length >> shift, data, fua)
+            return io.submit(WRITE, self._nsid, offset >> shift, (length >> shift) - 1 | flags, length, data)
         view = memoryview(data)
         parts = []
         for at, size in _cut(length, io.largest):
-            lba = offset + at >> shift
-            parts.append(io.write(self._nsid, lba, size >> shift, view[at : at + size], fua))
+            blocks = (size >> shift) - 1 | flags
+            parts.append(io.submit(WRITE, self._nsid, offset + at >> shift, blocks, size, view[at : at + size]))
         return _gather(parts, None)
 
     def flush(self) -> Awaitable[object] | None:
         """None when there is nothing to flush: no volatile write cache."""
-        return self._io.flush(self._nsid) if self.controller.info.write_cache else None
+        return self._io.submit(FLUSH, self._nsid, 0, 0) if self.controller.info.write_cache else None
 
     def write_zeroes(self, offset: int, length: int) -> Awaitable[object]:
         most = min(_MOST_ZEROED << self._shift, self._io.zeroes)
         shift = self._shift
         parts = [
-            self._io.write_zeroes(self._nsid, offset + at >> shift, size >> shift) for at, size in _cut(length, most)
+            self._io.submit(WRITE_ZEROES, self._nsid, offset + at >> shift, (size >> shift) - 1)
+            for at, size in _cut(length, most)
         ]
         return _gather(parts, None)
 
@@ -78,7 +79,7 @@ class Namespace:
         """Does the range hold ``data``?"""
         view, shift = memoryview(data), self._shift
         parts = [
-            self._io.compare(self._nsid, offset + at >> shift, size >> shift, view[at : at + size])
+            self._io.submit(COMPARE, self._nsid, offset + at >> shift, (size >> shift) - 1, size, view[at : at + size])
             for at, size in _cut(len(view), self._io.largest)
         ]
         try:

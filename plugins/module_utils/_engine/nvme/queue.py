@@ -24,9 +24,15 @@ _COMPLETION: Final = struct.Struct("<I4xHHHH")
 
 
 class Command:
-    """What is put into a submission queue; ``finish`` is called once, when its completion is there."""
+    """What is put into a submission queue; ``finish`` is called once, when its completion is there.
 
-    __slots__ = ("cdw10", "cdw11", "cdw12", "cid", "deadline", "nsid", "opcode", "prp1", "prp2")
+    The defaults are the class's, so that making one, which happens for every read and write, sets only what differs.
+    """
+
+    prp1: int = 0
+    prp2: int = 0
+    cid: int = -1
+    deadline: float = 0.0
 
     def __init__(self, opcode: int, nsid: int, cdw10: int = 0, cdw11: int = 0, cdw12: int = 0) -> None:
         self.opcode = opcode
@@ -34,10 +40,6 @@ class Command:
         self.cdw10 = cdw10
         self.cdw11 = cdw11
         self.cdw12 = cdw12
-        self.prp1 = 0
-        self.prp2 = 0
-        self.cid = -1
-        self.deadline = 0.0
 
     def finish(self, status: int, result: int) -> None:
         """``status`` is 0 for success, ``result`` is dword 0 of the completion."""
@@ -70,12 +72,14 @@ class QueuePair:
         self._head = 0
         self._phase = 1
         self._commands: list[Command | None] = [None] * (depth - 1)
+        self.most = depth - 1
+        """Commands that may be in flight."""
         self.free = list(range(depth - 2, -1, -1))
         """Command identifiers that are not in use; as many commands may be started."""
 
     @property
     def outstanding(self) -> int:
-        return self.depth - 1 - len(self.free)
+        return self.most - len(self.free)
 
     def commands(self) -> Iterator[Command]:
         """Those in flight."""
@@ -119,21 +123,24 @@ class QueuePair:
         # The phase bit is looked at before the rest, which the controller wrote earlier or together with it.
         if halves[at * 8 + 7] & 1 != phase:
             return 0
+        commands, free, most = self._commands, self.free, self.most
+        completion, unpack = self._completion, _COMPLETION.unpack_from
         finished: list[tuple[Command, int, int]] = []
         while halves[at * 8 + 7] & 1 == phase:
-            result, _head, _number, cid, status = _COMPLETION.unpack_from(self._completion, at * COMPLETION_BYTES)
-            command = self._commands[cid] if cid < self.depth - 1 else None
-            if command is None:
-                _LOG.error("NVMe queue %d: a completion of command %d, which is not in flight", self.number, cid)
-            else:
-                self._commands[cid] = None
-                self.free.append(cid)
-                finished.append((command, status >> 1, result))
+            result, _head, _number, cid, status = unpack(completion, at * COMPLETION_BYTES)
             at += 1
             if at == self.depth:
                 at = 0
                 phase ^= 1
+            command = commands[cid] if cid < most else None
+            if command is None:
+                _LOG.error("NVMe queue %d: a completion of command %d, which is not in flight", self.number, cid)
+                continue
+            commands[cid] = None
+            free.append(cid)
+            finished.append((command, status >> 1, result))
         self._head, self._phase = at, phase
+        # Before they finish: what starts then needs room in the ring for its own completions.
         self._words[self._head_doorbell] = at
         for command, status, result in finished:
             command.finish(status, result)

@@ -13,7 +13,7 @@ from . import registers as reg
 from .admin import DEPTH as ADMIN_DEPTH
 from .admin import Admin
 from .device import ADMIN_VECTOR, IO_VECTOR, Device
-from .errors import ControllerFailed
+from .errors import ControllerFailed, Pulled
 from .handshake import Handshake
 from .identify import ControllerInfo, NamespaceInfo
 from .memory import PAGE, DmaMemory
@@ -48,6 +48,8 @@ class Hardware:
         self.device = device
         self.memory = memory
         self.registers = Registers(device.words)
+        if self.registers.get(reg.CSTS) == reg.GONE:
+            raise Pulled(f"{name}: the device does not answer: its registers read as ones")
         capabilities = Capabilities(self.registers.get64(reg.CAP))
         if capabilities.smallest_page != PAGE:
             raise ControllerFailed(f"{name}: the controller has no memory pages of {PAGE} bytes, which are needed")
@@ -57,6 +59,19 @@ class Hardware:
         self._admin_rings = self._rings(ADMIN_DEPTH)
         self._io_rings = self._rings(self._depth)
         self._answer = memory.fixed(identify.BYTES)
+
+    @classmethod
+    def take(cls, name: str, device: Device, make_memory: Callable[[Device], DmaMemory]) -> Hardware:
+        """With memory for the device. Raises EngineError, after giving everything back."""
+        memory = None
+        try:
+            memory = make_memory(device)
+            return cls(name, device, memory)
+        except BaseException:
+            device.close()
+            if memory is not None:
+                memory.close()
+            raise
 
     def _rings(self, depth: int) -> tuple[tuple[memoryview, int], tuple[memoryview, int]]:
         return self.memory.fixed(depth * SUBMISSION_BYTES), self.memory.fixed(depth * COMPLETION_BYTES)

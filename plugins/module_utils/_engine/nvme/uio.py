@@ -17,6 +17,7 @@ from typing import Final
 from ..errors import EngineError, Unsupported
 from .claim import Claim
 from .device import Window
+from .held import HeldDevice
 from .memory import HugePage
 from .pci import COMMAND_MASTER, COMMAND_MEMORY, COMMAND_NO_INTX, ConfigSpace, PciFunction
 from .sigbus import BusGuard
@@ -47,41 +48,32 @@ def physical_address(virtual: int, pagemap: str = _PAGEMAP) -> int:
     return physical
 
 
-class UioDevice:
+class UioDevice(HeldDevice):
     """See :class:`device.Device`. There are no interrupts: completions are polled for."""
 
     def __init__(self, function: PciFunction, guard: BusGuard, claim: Claim, dev: str = "/dev") -> None:
         """Raises EngineError."""
-        self.address = function.address
-        self.interrupts: tuple[int, ...] = ()
+        super().__init__(function.address, claim)
         self._function = function
-        self._claim = claim
         if function.translated:
             raise Unsupported(
                 f"{function.address}: bound to {function.driver}, but an IOMMU translates its addresses (group "
                 f"{function.iommu_group}), so it would not reach our memory. Bind it to vfio-pci"
             )
-        self._fds: list[int] = []
         try:
             # While this is open the kernel lets the device reach memory; when the process dies it no longer does.
-            self._uio = self._open(f"{dev}/{function.uio_device()}", os.O_RDWR)
+            self._uio = self._open(f"{dev}/{function.uio_device()}")
             self.removal = self._uio if _tells_removal(self._uio) else -1
-            self._config = ConfigSpace(self._open(f"{function.path}/config", os.O_RDWR))
+            self._config = ConfigSpace(self._open(f"{function.path}/config"))
             self._config.change_command(COMMAND_MEMORY | COMMAND_NO_INTX, COMMAND_MASTER)
-            resource = self._open(f"{function.path}/resource0", os.O_RDWR)
-            self._window = Window(resource, os.fstat(resource).st_size, 0, guard)
+            resource = self._open(f"{function.path}/resource0")
+            self._show(Window(resource, os.fstat(resource).st_size, 0, guard))
         except OSError as error:
-            self._close_files()
+            self._give_back()
             raise EngineError.from_os(error, f"{function.address}: {error.filename or 'its registers'}") from error
         except EngineError:
-            self._close_files()
+            self._give_back()
             raise
-        self.words = self._window.words
-
-    def _open(self, path: str, flags: int) -> int:
-        fd = os.open(path, flags | os.O_CLOEXEC)
-        self._fds.append(fd)
-        return fd
 
     def taken(self) -> bool:
         try:
@@ -90,27 +82,12 @@ class UioDevice:
             return True
         return False
 
-    def master(self, allowed: bool) -> None:
-        if allowed:
-            self._config.change_command(COMMAND_MASTER, 0)
-        else:
-            self._config.change_command(0, COMMAND_MASTER)
-
     def to_bus(self, page: HugePage) -> int:
         return physical_address(page.virtual)
 
     def function_reset(self) -> None:
         with open(f"{self._function.path}/reset", "wb", buffering=0) as file:
             file.write(b"1")
-
-    def close(self) -> None:
-        self._window.close()
-        self._close_files()
-        self._claim.release()
-
-    def _close_files(self) -> None:
-        while self._fds:
-            os.close(self._fds.pop())
 
 
 def _tells_removal(fd: int) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from ..errors import Busy, EngineError, Unsupported
 from .claim import Claim
 from .device import VECTORS, Window
+from .held import HeldDevice
 from .memory import HUGE, HugePage
 from .pci import COMMAND_MASTER, COMMAND_MEMORY, ConfigSpace, PciFunction
 from .sigbus import BusGuard
@@ -61,14 +62,12 @@ def eventfd() -> int:
     return fd
 
 
-class VfioDevice:
+class VfioDevice(HeldDevice):
     """See :class:`device.Device`."""
 
     def __init__(self, function: PciFunction, guard: BusGuard, claim: Claim, dev: str = "/dev/vfio") -> None:
         """Raises EngineError."""
-        self.address = function.address
-        self._claim = claim
-        self._fds: list[int] = []
+        super().__init__(function.address, claim)
         self._next_iova = _FIRST_IOVA
         group = function.iommu_group
         if not group:
@@ -82,21 +81,15 @@ class VfioDevice:
             self._config = ConfigSpace(self._device, self._region(_CONFIG)[1])
             self._config.change_command(COMMAND_MEMORY, COMMAND_MASTER)
             length, offset = self._region(_BAR0)
-            self._window = Window(self._device, length, offset, guard)
-            self.words = self._window.words
+            self._show(Window(self._device, length, offset, guard))
             self.interrupts = self._attach_events(_MSIX, VECTORS)
             self.removal = self._attach_removal()
         except OSError as error:
-            self._close_files()
+            self._give_back()
             raise self._explained(error, group) from error
         except EngineError:
-            self._close_files()
+            self._give_back()
             raise
-
-    def _open(self, path: str) -> int:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self._fds.append(fd)
-        return fd
 
     def _join(self, path: str, number: str) -> None:
         if fcntl.ioctl(self._container, _GET_API_VERSION) != _API_VERSION:
@@ -113,8 +106,7 @@ class VfioDevice:
             )
         fcntl.ioctl(group, _GROUP_SET_CONTAINER, struct.pack("=i", self._container))
         fcntl.ioctl(self._container, _SET_IOMMU, _TYPE1)
-        self._device = fcntl.ioctl(group, _GROUP_GET_DEVICE_FD, bytearray(self.address.encode() + b"\0"))
-        self._fds.append(self._device)
+        self._device = self._keep(fcntl.ioctl(group, _GROUP_GET_DEVICE_FD, bytearray(self.address.encode() + b"\0")))
         os.set_inheritable(self._device, False)
 
     def _region(self, index: int) -> tuple[int, int]:
@@ -126,10 +118,7 @@ class VfioDevice:
 
     def _attach_events(self, index: int, count: int) -> tuple[int, ...]:
         """Event descriptors for interrupts."""
-        events = []
-        for _each in range(count):
-            events.append(eventfd())
-            self._fds.append(events[-1])
+        events = [self._keep(eventfd()) for _each in range(count)]
         request = _IRQS.pack(_IRQS.size + 4 * count, _EVENTFD_TRIGGER, index, 0, count)
         fcntl.ioctl(self._device, _DEVICE_SET_IRQS, request + struct.pack(f"={count}i", *events))
         return tuple(events)
@@ -143,12 +132,6 @@ class VfioDevice:
 
     def taken(self) -> bool:
         return True
-
-    def master(self, allowed: bool) -> None:
-        if allowed:
-            self._config.change_command(COMMAND_MASTER, 0)
-        else:
-            self._config.change_command(0, COMMAND_MASTER)
 
     def to_bus(self, page: HugePage) -> int:
         iova = self._next_iova
@@ -167,19 +150,10 @@ class VfioDevice:
         """Interrupts survive it."""
         fcntl.ioctl(self._device, _DEVICE_RESET)
 
-    def close(self) -> None:
-        self._window.close()
-        self._close_files()
-        self._claim.release()
-
-    def _close_files(self) -> None:
-        while self._fds:
-            os.close(self._fds.pop())
-
     def _explained(self, error: OSError, group: str) -> EngineError:
         where = error.filename or f"vfio group {group}"
         if error.errno == errno.EBUSY:
-            return Busy(f"{self.address}: {where} is in use by another process. Stop that first.")
+            return Busy(f"{self.address}: {where} is in use by another process, or for another device of its group")
         if error.errno in (errno.EACCES, errno.EPERM):
             denied = EngineError(
                 f"{self.address}: {where} may not be opened. Run the engine as root, or give its user /dev/vfio/{group}"
