@@ -239,6 +239,8 @@ actions:
       why: nvme → vfio-pci
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openlun.iscsi.plugins.module_utils._host.commands import runner
 from ansible_collections.openlun.iscsi.plugins.module_utils._host.errors import HostError
@@ -270,6 +272,10 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    if os.geteuid() != 0:
+        module.fail_json(
+            msg="Only root can give PCI devices another driver, and see what disks are used for. Set become."
+        )
     options = module.params
     expected = options["expect"] if module.check_mode else []
     request = Request(

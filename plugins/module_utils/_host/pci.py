@@ -56,7 +56,7 @@ class PciDevices:
     def __init__(self, host: Host, run: Run, bus: Bus | None = None) -> None:
         self._host = host
         self._run = run
-        self._bus = bus or Bus(host.root, lambda path, text: host.tell(path, text))
+        self._bus = bus or Bus(host.root)
         self._boot = BootFiles(host, OwnedFiles(host), run)
         self._drivers = UserDrivers(host, run)
 
