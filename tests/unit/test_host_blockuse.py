@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._host.errors import HostError
 from fake_pci import FakePci, Plugged, bring, devices
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 A, B = "0000:01:00.0", "0000:02:00.0"
@@ -175,6 +175,7 @@ def test_a_namespace_with_several_ways_is_a_disk_of_each_controller(host: FakePc
         bring(host, {"address": B})
 
 
+@settings(max_examples=30)
 @given(st.dictionaries(st.sampled_from((A, B)), st.sampled_from(sorted({*LIVE, *CONTENT})), min_size=1))
 def test_either_all_are_taken_or_none_is_touched(uses: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as root:
