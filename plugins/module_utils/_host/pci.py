@@ -105,12 +105,7 @@ class PciDevices:
                 for device in devices.values()
                 if (any(each.matches(device) for each in selectors) if selectors else device.is_storage)
             ],
-            "drivers": {
-                driver: "loaded"
-                if self._drivers.loaded(driver)
-                else ("available" if self._drivers.available(driver) else "missing")
-                for driver in USER_DRIVERS
-            },
+            "drivers": {driver: self._drivers.presence(driver) for driver in USER_DRIVERS},
             "iommu": any(device.group for device in devices.values()),
         }
 
