@@ -228,6 +228,14 @@ def test_a_disk_that_moved_to_another_slot_is_remembered_there_alone(host: FakeP
     assert A not in host.read(RECORD)
 
 
+def test_a_disk_that_moved_and_is_given_back_is_not_remembered_in_its_old_slot(host: FakePci) -> None:
+    bring(host, {"serial": "S-A"})
+    host.unplug(A)
+    host.plug(Plugged("0000:07:00.0", "S-A"))
+    bring(host, {"serial": "S-A", "driver": "kernel"})
+    assert not host.exists(RECORD)
+
+
 def test_another_disk_in_the_same_slot_is_looked_at_anew(host: FakePci) -> None:
     bring(host, {"address": A})
     host.unplug(A)
