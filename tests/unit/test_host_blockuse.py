@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._host.errors import HostError
 from fake_pci import FakePci, Plugged, bring, devices
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 A, B = "0000:01:00.0", "0000:02:00.0"
@@ -22,6 +22,17 @@ UIO = "uio_pci_generic"
 
 def mount(host: FakePci, number: str, point: str, source: str = "none", pid: str = "900") -> None:
     host.process(pid, mounts=f"42 22 {number} / {point} rw - xfs {source} rw\n")
+
+
+def mount_btrfs(host: FakePci, label: str) -> None:
+    """A mount whose number and source say nothing about this disk."""
+    host.put(f"/sys/fs/btrfs/1234/devices/{DISK}", "")
+    host.put("/sys/fs/btrfs/1234/label", f"{label}\n")
+
+
+def mount_array(host: FakePci, point: str) -> None:
+    host.hold(PART, "md0", md__level="raid1\n")
+    mount(host, "252:7", point)
 
 
 def sign(host: FakePci, name: str, kind: str, usage: str = "filesystem", label: str | None = None) -> None:
@@ -52,20 +63,14 @@ LIVE: dict[str, Callable[[FakePci], None]] = {
     ),
     f"/dev/{PART} is a member of the md array md0": lambda host: host.hold(PART, "md0", md__level="raid1\n"),
     f"/dev/{DISK} is part of the bcache device bcache0": lambda host: host.hold(DISK, "bcache0", bcache__x=""),
-    f"/dev/{DISK} is mounted at other places, as part of the btrfs pool": lambda host: (
-        host.put(f"/sys/fs/btrfs/1234/devices/{DISK}", ""),
-        host.put("/sys/fs/btrfs/1234/label", "pool\n"),
-    )[-1],
+    f"/dev/{DISK} is mounted at other places, as part of the btrfs pool": lambda host: mount_btrfs(host, "pool"),
     f"/dev/{PART} is open in process 812 of ": lambda host: host.process("812", opens=f"/dev/{PART}"),
     "/dev/nvme0 is open in process 812 of ": lambda host: host.process("812", opens="/dev/nvme0"),
     f"/dev/{DISK}, or a partition of it, is claimed": lambda host: host.claimed.add(DISK),
     f"/dev/{DISK} cannot be read (Input/output error)": lambda host: host.signatures.update(
         {f"/dev/{DISK}": "Input/output error"}
     ),
-    "/dev/md0, which is on /dev/nvme0n1p2, is mounted at /srv": lambda host: (
-        host.hold(PART, "md0", md__level="raid1\n"),
-        mount(host, "252:7", "/srv"),
-    )[-1],
+    "/dev/md0, which is on /dev/nvme0n1p2, is mounted at /srv": lambda host: mount_array(host, "/srv"),
 }
 """What is said -> how the disk is used: nobody can want that away."""
 
@@ -170,6 +175,7 @@ def test_a_namespace_with_several_ways_is_a_disk_of_each_controller(host: FakePc
         bring(host, {"address": B})
 
 
+@settings(max_examples=30)
 @given(st.dictionaries(st.sampled_from((A, B)), st.sampled_from(sorted({*LIVE, *CONTENT})), min_size=1))
 def test_either_all_are_taken_or_none_is_touched(uses: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as root:

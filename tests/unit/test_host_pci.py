@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +173,32 @@ def test_a_disk_that_is_claimed_between_look_and_move_stays(host: FakePci, monke
     assert "because /dev/nvme0n1 is in use" in refusal(host, {"address": A})
 
 
+def test_a_kernel_that_is_read_only_says_so(host: FakePci, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_self: FakePci, _path: str, _text: str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(FakePci, "tell", refuse)
+    said = refusal(host, {"address": A})
+    assert "because Read-only file system. Everything is as it was before." in said
+
+
+def test_a_disk_that_was_just_plugged_in_is_waited_for(host: FakePci, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = host.path("/sys/block/nvme0n1")
+    hidden = Path(disk).rename(f"{host.root}/not-yet")
+    state = f"/sys/devices/pci0000:00/{A}/nvme/nvme0/state"
+    host.put(state, "resetting\n")
+
+    def come(_seconds: float) -> None:
+        if host.read(state) == "live\n":
+            hidden.rename(disk)
+        host.put(state, "live\n")
+
+    monkeypatch.setattr(time, "sleep", come)
+    host.signatures["/dev/nvme0n1"] = [{"type": "ext4", "usage": "filesystem"}]
+    with pytest.raises(HostError, match="has a file system, ext4"):
+        bring(host, {"address": A})
+
+
 def test_what_could_not_go_back_is_named(host: FakePci) -> None:
     host.refuses = {(UIO, A), ("nvme", A)}
     with pytest.raises(HostError, match=f"{A}: has no driver now instead of nvme. Set its driver to kernel"):
@@ -197,6 +226,14 @@ def test_a_disk_that_moved_to_another_slot_is_remembered_there_alone(host: FakeP
     bring(host, {"serial": "S-A"})
     assert "[0000:07:00.0]" in host.read(RECORD)
     assert A not in host.read(RECORD)
+
+
+def test_a_disk_that_moved_and_is_given_back_is_not_remembered_in_its_old_slot(host: FakePci) -> None:
+    bring(host, {"serial": "S-A"})
+    host.unplug(A)
+    host.plug(Plugged("0000:07:00.0", "S-A"))
+    bring(host, {"serial": "S-A", "driver": "kernel"})
+    assert not host.exists(RECORD)
 
 
 def test_another_disk_in_the_same_slot_is_looked_at_anew(host: FakePci) -> None:

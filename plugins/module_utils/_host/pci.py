@@ -21,7 +21,7 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._host.pci_wishes imp
 from ansible_collections.openlun.iscsi.plugins.module_utils._host.steps import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from ansible_collections.openlun.iscsi.plugins.module_utils._host.hugetlbfs import Run
     from ansible_collections.openlun.iscsi.plugins.module_utils._host.sysfs import Host
@@ -105,12 +105,7 @@ class PciDevices:
                 for device in devices.values()
                 if (any(each.matches(device) for each in selectors) if selectors else device.is_storage)
             ],
-            "drivers": {
-                driver: "loaded"
-                if self._drivers.loaded(driver)
-                else ("available" if self._drivers.available(driver) else "missing")
-                for driver in USER_DRIVERS
-            },
+            "drivers": {driver: self._drivers.presence(driver) for driver in USER_DRIVERS},
             "iommu": any(device.group for device in devices.values()),
         }
 
@@ -134,7 +129,7 @@ class PciDevices:
         if problems:
             problems = list(dict.fromkeys(problems))
             raise HostError(f"{' '.join(problems)} Nothing was changed.", problems=problems)
-        after, warnings = self._remembered(request, record, devices, drivers, missing)
+        after, warnings = self._remembered(request, record, devices, drivers, wishes, missing)
         steps = [*self._load(moves), *self._move(moves), *self._boot.bring(after)]
         return Plan(drivers, moves, after, steps, warnings)
 
@@ -152,18 +147,19 @@ class PciDevices:
         record: Record,
         devices: Mapping[str, Device],
         drivers: Mapping[str, str],
-        missing: Iterable[Wish],
+        wishes: Iterable[Wish],
+        missing: Collection[Wish],
     ) -> tuple[Record, list[str]]:
         """The record after this, and warnings."""
         given = {address for address, driver in drivers.items() if driver == KERNEL}
         warnings = []
-        for wish in missing:
-            absent = wish.selector.remembered(record.all)
-            given.update(absent)
-            if not absent:
+        for wish in wishes:
+            remembered = wish.selector.remembered(record.all) if wish.driver == KERNEL else []
+            given.update(remembered)
+            if wish in missing and not remembered:
                 warnings.append(f"{wish.selector}: this host has no such device, so there is nothing to give back.")
         entries: dict[str, Entry] = {}
-        for address in sorted(set(drivers) - given):
+        for address in sorted(at for at, driver in drivers.items() if driver != KERNEL):
             device = devices[address]
             entries[address] = device.entry._replace(driver=drivers[address])
             if request.persistent and not device.serial:

@@ -30,6 +30,9 @@ _UNKNOWN = ("", "(null)", "(efault)")
 """What the kernel shows of texts that it does not have, or not yet."""
 _PATIENCE = 60.0
 """Seconds that the kernel's driver may take to make a disk's acquaintance."""
+_DISKS = 5.0
+"""Seconds that its namespaces may take after that."""
+_PAUSE = 0.1
 
 
 class Entry(NamedTuple):
@@ -146,16 +149,19 @@ class Bus:
         return found
 
     def wait_until_known(self, address: str, seconds: float = _PATIENCE) -> None:
-        """Until the kernel's driver has asked the device who it is, or the time is over."""
+        """Until the kernel's driver has asked the device who it is and which disks it has, or the time is over."""
         deadline = time.monotonic() + seconds
-        while not self._known(address) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        while self.driver(address) and self._states(address) - {"live", "dead"} and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+        # Disks come a moment after that, if there are any.
+        deadline = min(deadline, time.monotonic() + _DISKS)
+        while self._states(address) == {"live"} and not self.disks(address) and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
 
-    def _known(self, address: str) -> bool:
+    def _states(self, address: str) -> set[str]:
+        """Of its NVMe controllers; one that nobody says anything of is new."""
         names = self.controllers(address)
-        return bool(names) and all(
-            self.read(DEVICES, address, "nvme", name, "state") in ("live", "dead") for name in names
-        )
+        return {self.read(DEVICES, address, "nvme", name, "state") for name in names} or {"new"}
 
     @contextlib.contextmanager
     def claimed(self, address: str) -> Iterator[None]:

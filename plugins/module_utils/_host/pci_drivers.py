@@ -41,6 +41,12 @@ class UserDrivers:
         """Whether it is loaded or can be."""
         return self.loaded(driver) or self._run(["modprobe", "--dry-run", "--quiet", "--", driver])[0] == 0
 
+    def presence(self, driver: str) -> str:
+        """For a module's result."""
+        if self.loaded(driver):
+            return "loaded"
+        return "available" if self.available(driver) else "missing"
+
     def load(self, driver: str) -> None:
         """Raises HostError."""
         status, _output, errors = self._run(["modprobe", "--", driver])

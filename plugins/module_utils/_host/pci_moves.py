@@ -75,6 +75,9 @@ class Mover:
         stuck = []
         for move in moves:
             device = move.device
+            override = self._bus.read(DEVICES, device.address, "driver_override")
+            if (self._bus.driver(device.address), override) == (device.driver, device.override):
+                continue
             try:
                 if not device.driver:
                     self._bus.unbind(device.address)
