@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeVar
 
 from .base import PORTAL_GROUP, Ref, label
 from .model import Map, Object, Session
@@ -24,7 +24,7 @@ class Operation:
 
     ``risks`` say what it costs (``loses …``) and ``sessions`` whom it hits: either needs force.
     ``detached`` are maps of a target node that end because their portal group goes away before the node is edited,
-    ``expects`` the namespaces that an NVMe controller has to have.
+    ``expects`` the bdevs that an NVMe controller or a split has to give.
     """
 
     action: str
@@ -76,3 +76,13 @@ class Operation:
         who = ", ".join(str(session) for session in self.sessions)
         named = f": {who}" if who else ""
         return f"{self}{named}. Nothing was changed. Set force: true to allow it."
+
+
+_Kind = TypeVar("_Kind")
+
+
+def as_kind(kind: type[_Kind], each: object) -> _Kind:
+    """``each``, which this kind of step always has."""
+    if not isinstance(each, kind):
+        raise TypeError(f"a step on {each!r}, not on a {kind.__name__}")
+    return each

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from .._rpc import Call, CallError, RpcError
 from .auth import INHERIT, AuthGroup, DiscoveryAuth, Secret, known_secret, policy_of
-from .bdevs import NVME, Bdev, Qos, type_of
+from .bdev_reader import read_bdev, read_controller, read_splits
 from .model import (
     Capabilities,
     InitiatorGroup,
@@ -97,9 +97,11 @@ def read(client: Client) -> Snapshot:
         if isinstance(answer, CallError):
             raise Waiting() if answer.code == _WRONG_STATE else answer
     answers = {**_SINCE, **asked}
+    bdevs = list(map(read_bdev, answers["bdev_get_bdevs"]))
     objects: list[Object] = [
         *map(read_controller, answers["bdev_nvme_get_controllers"]),
-        *map(read_bdev, answers["bdev_get_bdevs"]),
+        *read_splits(bdevs),
+        *bdevs,
         *map(read_auth_group, answers["iscsi_get_auth_groups"]),
         *map(read_portal_group, answers["iscsi_get_portal_groups"]),
         *map(read_initiator_group, answers["iscsi_get_initiator_groups"]),
@@ -132,31 +134,6 @@ def _capabilities(answers: Mapping[str, Any], methods: frozenset[str]) -> Capabi
         drops_portal_auth="iscsi_portal_group_set_auth.inherit" in extensions,
         masks_luns="iscsi_create_target_node.luns.initiator_groups" in extensions,
     )
-
-
-def read_bdev(answer: Mapping[str, Any]) -> Bdev:
-    kind, details = type_of(answer["product_name"]), answer.get("driver_specific") or {}
-    on_path = details.get(kind, {}) if kind in ("aio", "uring") else {}
-    limits = answer.get("assigned_rate_limits")
-    return Bdev(
-        name=answer["name"],
-        type=kind,
-        size=answer["num_blocks"] * answer["block_size"],
-        block_size=answer["block_size"],
-        uuid=str(answer.get("uuid", "")).lower() or None,
-        path=on_path.get("filename"),
-        readonly=bool(on_path.get("readonly")),
-        qos=None if limits is None else Qos(*(limits.get(name, 0) for name in Qos._fields)),
-    )
-
-
-def read_controller(answer: Mapping[str, Any]) -> Bdev:
-    """One that is not of this host, or that is reached in more ways than one, is known but not managed."""
-    ways = [each["trid"] for each in answer["ctrlrs"]]
-    types = {str(way["trtype"]) for way in ways}
-    if len(ways) != 1 or types != {"PCIe"}:
-        return Bdev(answer["name"], f"{NVME} over {', '.join(sorted(types)) or 'nothing'}")
-    return Bdev(answer["name"], NVME, address=str(ways[0]["traddr"]).lower())
 
 
 def read_auth_group(answer: Mapping[str, Any]) -> AuthGroup:
