@@ -146,9 +146,13 @@ def _bdevs_used(giver: Bdev, scene: Scene) -> tuple[str, ...]:
 
 
 def _grows(live: Bdev, want: Bdev, can: Capabilities) -> bool:
+    """A file does it with the engine or with whoever keeps it, the others by a method that may count in MiB."""
+    if (want.size or 0) <= (live.size or 0):
+        return False
     method = DRIVERS[want.type].resize
-    whole = want.type == "aio" or not (want.size or 0) % MIB
-    return method is not None and can.has(method) and (want.size or 0) > (live.size or 0) and whole
+    return (
+        can.grows_files if want.type == "aio" else method is not None and can.has(method) and not (want.size or 0) % MIB
+    )
 
 
 def _plan_portal_group(live: PortalGroup | None, want: PortalGroup, scene: Scene) -> Iterator[Operation]:

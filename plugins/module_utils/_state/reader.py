@@ -110,10 +110,12 @@ def read(client: Client) -> Snapshot:
         read_options(answers["iscsi_get_options"]),
     ]
     sessions = read_sessions(answers["iscsi_get_connections"])
-    return Snapshot(State({each.ref: each for each in objects}, sessions), _capabilities(answers, methods), answers)
+    can = _capabilities(answers, methods, bool(getattr(client, "keeps_files", False)))
+    return Snapshot(State({each.ref: each for each in objects}, sessions), can, answers)
 
 
-def _capabilities(answers: Mapping[str, Any], methods: frozenset[str]) -> Capabilities:
+def _capabilities(answers: Mapping[str, Any], methods: frozenset[str], keeps_files: bool) -> Capabilities:
+    """``keeps_files`` is a client that does with files what the engine does not."""
     info = answers.get("engine_get_info")
     extensions = frozenset(() if info is None else info["extensions"])
     options = answers["iscsi_get_options"]
@@ -125,9 +127,9 @@ def _capabilities(answers: Mapping[str, Any], methods: frozenset[str]) -> Capabi
         max_queue_depth=options["max_queue_depth"],
         # SPDK refuses iscsi_target_node_add_lun while somebody is logged in.
         adds_luns_with_sessions=info is not None,
-        makes_files="bdev_aio_create.size" in extensions,
-        grows_files="bdev_aio_resize" in extensions,
-        removes_files="bdev_aio_delete.remove_file" in extensions,
+        makes_files=keeps_files or "bdev_aio_create.size" in extensions,
+        grows_files=keeps_files or "bdev_aio_resize" in extensions,
+        removes_files=keeps_files or "bdev_aio_delete.remove_file" in extensions,
         matches_every_address=info is not None,
         tells_redirects="iscsi_get_target_nodes.redirects" in extensions,
         tells_portal_auth="iscsi_get_portal_groups.chap_group" in extensions,

@@ -21,10 +21,11 @@ from .auth import DiscoveryAuth, secrets_in, without_secrets
 from .base import TARGET_OPTIONS
 from .declaration import Entry, declare, entries_of
 from .executor import Failed, execute
+from .host_files import HostFiles
 from .model import Capabilities, Object, State
 from .operations import Operation
 from .planner import Refused, plan
-from .reader import Snapshot, Waiting, read
+from .reader import Client, Snapshot, Waiting, read
 from .report import actions, difference, objects_by_option, outcome
 from .startup import first_operation, let_start
 from .target_options import TargetOptions
@@ -98,8 +99,8 @@ class _Run(NamedTuple):
 
 def _converge(module: AnsibleModule, entries: Sequence[Entry], **limits: Any) -> _Run:
     """Bring the engine to what ``entries`` ask for. Raises Refused, Failed or RpcError."""
-    client = _client(module)
     begun: list[Operation] = []
+    client = _client(module) if module.params["url"] else HostFiles(_client(module))
     try:
         snapshot = _look(module, client, entries)
     except Waiting as waiting:
@@ -133,7 +134,7 @@ def _persist(module: AnsibleModule, path: str, result: dict[str, Any]) -> None:
     result["actions"] = [*result["actions"], persist.action(path)]
 
 
-def _look(module: AnsibleModule, client: Rpc, entries: Sequence[Entry]) -> Snapshot:
+def _look(module: AnsibleModule, client: Client, entries: Sequence[Entry]) -> Snapshot:
     """The live state; in check mode an engine that is not started yet has an empty one."""
     try:
         return read(client)
