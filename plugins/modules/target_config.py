@@ -62,8 +62,8 @@ options:
           - Needed for a new V(malloc) bdev. A file is created in this size when it does not exist, and grows to it.
           - A file is never made smaller. A V(malloc) bdev of another size is a new one, which needs O(force).
           - Without it a file has the size it has. A block device has its own size.
-          - SPDK serves files as they are. There the module makes, grows and removes them, so it has to reach the engine by
-            O(socket).
+          - SPDK serves files as they are. There the module makes, grows and removes them, and has to reach the engine
+            by O(socket).
         type: str
       block_size:
         description:
