@@ -444,6 +444,13 @@ SECRET_PLAY = """
         tag: 1
         secrets: [{{secret: "{{{{ one }}}}"}}]
       ignore_errors: true
+    - openlun.iscsi.auth_group:
+        tag: 1
+        secrets: [{{user: u1, secert: "{{{{ one }}}}"}}]
+      ignore_errors: true
+    - openlun.iscsi.target_config:
+        auth_groups: [{{tag: 1, secrets: [{{user: u1, passphrase: "{{{{ two }}}}"}}, "{{{{ back }}}}"]}}]
+      ignore_errors: true
     - openlun.iscsi.rpc:
         method: iscsi_create_auth_group
         params: {{tag: 1, secrets: [{{user: u1, secret: "{{{{ one }}}}"}}]}}
@@ -463,6 +470,7 @@ def test_no_secret_is_shown_logged_or_left_in_a_file(launch: Launch, tmp_path: P
     assert engine.rpc("iscsi_get_auth_groups")[0]["secrets"][0]["secret"] == words["two"]
     assert "u1 with muser target" in shown
     assert "u1 with muser target (new secret)" in shown
+    assert "secert" in shown
     kept = (tmp_path / "secrets.yml", engine.state_dir / "config.json")
     files = [path for place in (tmp_path, engine.directory) for path in place.rglob("*") if path.is_file()]
     texts = {str(path): path.read_text(errors="replace") for path in files if path not in kept}

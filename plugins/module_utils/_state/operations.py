@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from .base import PORTAL_GROUP, Ref, label
@@ -36,13 +35,13 @@ class Operation:
     detached: frozenset[Map] = frozenset()
     remove_file: bool = False
     expects: tuple[str, ...] = ()
+    ref: Ref = field(init=False, repr=False, compare=False)
 
-    @cached_property
-    def ref(self) -> Ref:
+    def __post_init__(self) -> None:
         each = self.after or self.before
         if each is None:
             raise ValueError("an operation has an object before or after it")
-        return each.ref
+        object.__setattr__(self, "ref", each.ref)
 
     @property
     def removes(self) -> bool:
