@@ -55,7 +55,11 @@ sys.exit(main(words))
 def install(prefix: Path) -> Path:
     """Put the program where a build of SPDK has it; gives its path."""
     program = prefix / "build" / "bin" / "iscsi_tgt"
-    program.parent.mkdir(parents=True)
+    program.parent.mkdir(parents=True, exist_ok=True)
     program.write_text(_PROGRAM.format(python=sys.executable, archive=ARCHIVE, tests=ROOT / "tests"))
     program.chmod(0o755)
     return program
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{install(Path(sys.argv[1]))}\n")
