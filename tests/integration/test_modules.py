@@ -131,11 +131,14 @@ def test_the_life_of_an_object(module: str, run: Run, engine: Engine, tmp_path: 
     at_first = everything(engine)
     for options, acts in (({**created}, "create"), ({key: created[key], **change}, action)):
         before = everything(engine)
-        foretold = run(module, check=True, **options)
+        force = {"force": True} if acts == "replace" else {}
+        if force:
+            assert "Set force: true to allow it." in run(module, fails=True, **options)["msg"]
+        foretold = run(module, check=True, **options, **force)
         assert [each["action"] for each in foretold["actions"]] == [acts]
         assert everything(engine) == before
 
-        done = run(module, **options)
+        done = run(module, **options, **force)
         assert (done["changed"], done["actions"], done["diff"]) == (True, foretold["actions"], foretold["diff"])
         known = {name: value for name, value in foretold[module].items() if value is not None}
         assert {name: done[module][name] for name in known} == known
@@ -320,7 +323,7 @@ def test_wrong_options_are_all_named_and_nothing_is_sent(run: Run, engine: Engin
 def test_a_portal_the_host_lacks_leaves_the_old_group_serving(run: Run, engine: Engine, tmp_path: Path) -> None:
     config = serve(run, tmp_path)
     before = everything(engine)
-    failed = run("portal_group", fails=True, tag=1, portals=["192.0.2.77:3260"])
+    failed = run("portal_group", fails=True, tag=1, portals=["192.0.2.77:3260"], force=True)
     assert "192.0.2.77" in failed["msg"]
     assert "Put back as before: portal group 1" in failed["msg"]
     assert everything(engine) == before

@@ -21,7 +21,8 @@ DELETE: Final = "delete"
 class Operation:
     """One object to create, edit while it serves, replace (remove and create again) or delete.
 
-    ``risks`` say what it costs (``loses …``) and ``sessions`` whom it hits: either needs force.
+    ``risks`` say what it costs (``loses …``) and ``sessions`` whom it hits: either needs force. So does a replacement
+    without them, because who logs in meanwhile finds nothing.
     ``detached`` are maps of a target node that end because their portal group goes away before the node is edited,
     ``expects`` the bdevs that an NVMe controller or a split has to give.
     """
@@ -53,7 +54,7 @@ class Operation:
 
     @property
     def needs_force(self) -> bool:
-        return bool(self.risks or self.sessions)
+        return bool(self.risks or self.sessions) or self.action == REPLACE
 
     def __str__(self) -> str:
         text = f"{self.action} {label(self.ref)}"
@@ -74,7 +75,8 @@ class Operation:
         """Why this is not done without force, with the initiators it would hit."""
         who = ", ".join(str(session) for session in self.sessions)
         named = f": {who}" if who else ""
-        return f"{self}{named}. Nothing was changed. Set force: true to allow it."
+        away = "" if self.risks or self.sessions else ", which is away meanwhile"
+        return f"{self}{away}{named}. Nothing was changed. Set force: true to allow it."
 
 
 _Kind = TypeVar("_Kind")
