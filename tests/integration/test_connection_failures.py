@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from engine_process import Launch
@@ -23,10 +24,10 @@ def path() -> Iterator[Path]:
         yield Path(directory) / "rpc.sock"
 
 
-def message(path: Path, **options: object) -> str:
+def message(path: Path, **options: Any) -> str:
     """What a module says that cannot do its work."""
-    run = {"name": "M0", "type": "malloc", "size": "1MiB", "socket": str(path), **options}
-    said: str = run_module("bdev", fails=True, **run)["msg"]
+    disk: dict[str, Any] = {"name": "M0", "type": "malloc", "size": "1MiB"}
+    said: str = run_module("bdev", fails=True, socket=str(path), **disk, **options)["msg"]
     return said
 
 
