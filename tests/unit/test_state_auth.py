@@ -299,7 +299,7 @@ def test_prune_keeps_the_auth_group_that_something_uses(engine: FakeEngine) -> N
 def test_a_portal_group_that_is_replaced_keeps_its_own_policy(engine: FakeEngine) -> None:
     policy = {"disable_chap": False, "require_chap": True, "mutual_chap": False, "chap_group": 1}
     engine.portal_groups[9].update(policy)
-    execute(planned(engine, portal_groups=[{"tag": 9, "portals": ["10.0.0.8"]}]), engine)
+    execute(planned(engine, force=True, portal_groups=[{"tag": 9, "portals": ["10.0.0.8"]}]), engine)
     assert {name: engine.portal_groups[9][name] for name in policy} == policy
 
 
@@ -324,9 +324,9 @@ def test_a_redirect_survives_when_its_portal_group_or_its_node_is_replaced(engin
     )
     before = engine.nodes[f"{BASE}:n1"]["redirects"]
     assert before
-    execute(planned(engine, portal_groups=[{"tag": 1, "portals": ["10.0.0.5"]}]), engine)
+    execute(planned(engine, force=True, portal_groups=[{"tag": 1, "portals": ["10.0.0.5"]}]), engine)
     assert engine.nodes[f"{BASE}:n1"]["redirects"] == before
-    execute(planned(engine, target_nodes=[{"name": "n1", "queue_depth": 8}]), engine)
+    execute(planned(engine, force=True, target_nodes=[{"name": "n1", "queue_depth": 8}]), engine)
     assert engine.nodes[f"{BASE}:n1"]["redirects"] == before
 
 

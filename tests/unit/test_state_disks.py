@@ -101,7 +101,7 @@ def test_a_controller_whose_namespace_is_served_stays(serving: FakeEngine) -> No
 def test_a_null_bdev_grows_and_is_made_again_to_be_smaller(engine: FakeEngine) -> None:
     converge(engine, bdevs=[{"name": "void", "type": "null", "size": "2GiB"}])
     for size, action in (("3GiB", "edit"), ("1GiB", "replace")):
-        operations = planned(engine, bdevs=[{"name": "void", "size": size}])
+        operations = planned(engine, force=True, bdevs=[{"name": "void", "size": size}])
         assert [each.action for each in operations] == [action]
     execute(planned(engine, bdevs=[{"name": "void", "size": "3GiB"}]), engine)
     assert [call.params for call in engine.written] == [{"name": "void", "new_size": 3072}]
