@@ -16,7 +16,7 @@ PYTEST := build/venv/bin/python -m pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help engine quickstart quickstart-down test lint sanity unit integration test-spdk test-vm bench dist release clean venv packages
+.PHONY: help engine quickstart quickstart-down test lint sanity unit integration conformance fuzz test-spdk test-vm bench dist release clean venv packages
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,15 +49,22 @@ integration: venv $(COLLECTION) engine ## The engine with real clients
 	@scripts/apt.sh $(CLIENTS)
 	@$(PYTEST) tests/integration $(ARGS)
 
+conformance: venv $(COLLECTION) engine ## libiscsi's conformance suite (FAMILY=iSCSI: one family of its tests)
+	@scripts/apt.sh $(CLIENTS)
+	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m conformance.run --family $(or $(FAMILY),ALL)
+
+fuzz: venv $(COLLECTION) engine ## Attack the engine with wrong PDUs, texts and orders (MINUTES=10)
+	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m fuzz.run --minutes $(or $(MINUTES),10)
+
 test-spdk: ## The modules with SPDK's engine: SPDK=/path/to/iscsi_tgt make test-spdk
 	@scripts/test_spdk.sh $(ARGS)
 
 test-vm: venv $(COLLECTION) engine ## The role on virtual machines, with real NVMe disks (SMOKE=1: one machine, the main line)
 	@scripts/test_vm.sh
 
-bench: venv $(COLLECTION) engine ## Compare the engine with tgtd (QUICK=1: a short run, CONTROL=1: configuring it, NVME=1: its NVMe driver with the kernel's)
-	@$(if $(CONTROL),,scripts/apt.sh $(if $(NVME),$(LAB),$(CLIENTS) tgt))
-	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m benchmark.$(if $(CONTROL),control,$(if $(NVME),nvme,bench)) \
+bench: venv $(COLLECTION) engine ## Compare the engine with tgtd (QUICK=1: a short run, CONTROL=1: configuring it, CROWD=1: many sessions, NVME=1: its NVMe driver with the kernel's)
+	@$(if $(CONTROL)$(CROWD),,scripts/apt.sh $(if $(NVME),$(LAB),$(CLIENTS) tgt))
+	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m benchmark.$(if $(CONTROL),control,$(if $(CROWD),crowd,$(if $(NVME),nvme,bench))) \
 		$(if $(QUICK),--quick) $(ARGS)
 
 dist: venv ## Build the collection's archive in build/

@@ -563,7 +563,7 @@ class FakeEngine:
         self.nodes[name].update(auth)
         return True
 
-    def do_iscsi_target_node_set_redirect(self, name: str, pg_tag: int, **where: str) -> bool:
+    def do_iscsi_target_node_set_redirect(self, name: str, pg_tag: int, **where: Any) -> bool:
         node, group = self.nodes[name], self.portal_groups.get(pg_tag)
         _need(group is not None and not group["private"], f"no public portal group {pg_tag}")
         _need(any(each["pg_tag"] == pg_tag for each in node["pg_ig_maps"]), f"portal group {pg_tag} is not mapped")

@@ -14,7 +14,7 @@ author:
 description:
   - Discovers the targets at a portal, logs in to each and asks its disks who they are and how large they are.
   - Needs no kernel module, no open-iscsi and no root, because the module speaks iSCSI itself. It works with targets of
-    any make that do not ask for authentication.
+    any make.
 extends_documentation_fragment:
   - openlun.iscsi._attributes
 attributes:
@@ -46,6 +46,26 @@ options:
       - Look at this target only. By its full name.
       - Default is all that the portal offers.
     type: str
+  user:
+    description:
+      - Name with which to prove itself by CHAP, to targets and to a discovery that ask for it.
+    type: str
+    version_added: 0.2.0
+  secret:
+    description:
+      - What O(user) proves to know.
+    type: str
+    version_added: 0.2.0
+  muser:
+    description:
+      - Name that the target must give in return. Without it, any name will do if O(msecret) is right.
+    type: str
+    version_added: 0.2.0
+  msecret:
+    description:
+      - What the target must prove to know. A target that does not ask for CHAP, or cannot prove it, fails the module.
+    type: str
+    version_added: 0.2.0
   write_test:
     description:
       - Write random data to the last 64 KiB of every disk, read it back, compare, and restore what was there.
@@ -73,6 +93,14 @@ EXAMPLES = r"""
     portal: 10.0.0.1:3260
     target: iqn.2016-06.io.spdk:disk1
     write_test: true
+
+- name: Prove that CHAP works both ways
+  openlun.iscsi.probe:
+    portal: 10.0.0.1:3260
+    user: db1
+    secret: "{{ vault_db1_secret }}"
+    muser: disk1
+    msecret: "{{ vault_disk1_secret }}"
 """
 
 RETURN = r"""
@@ -145,7 +173,10 @@ targets:
           returned: always
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.chap import Credentials
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.errors import InitiatorError
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.probe import Address, Request, probe
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.portals import parse_portal
@@ -157,9 +188,15 @@ def main() -> None:
             "portal": {"type": "str", "required": True},
             "initiator_name": {"type": "str", "default": "iqn.2026-01.io.github.openlun:probe"},
             "target": {"type": "str"},
+            "user": {"type": "str"},
+            "secret": {"type": "str", "no_log": True},
+            "muser": {"type": "str"},
+            "msecret": {"type": "str", "no_log": True},
             "write_test": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 10},
         },
+        required_together=[("user", "secret")],
+        required_by={"muser": "msecret", "msecret": "secret"},
         supports_check_mode=True,
     )
     options = module.params
@@ -171,6 +208,7 @@ def main() -> None:
             target=options["target"],
             write_test=options["write_test"] and not module.check_mode,
             timeout=options["timeout"],
+            credentials=_credentials(options),
         )
         targets = probe(request)
     except ValueError as error:
@@ -179,6 +217,12 @@ def main() -> None:
         module.fail_json(msg=str(error))
     else:
         module.exit_json(changed=False, targets=targets)
+
+
+def _credentials(options: dict[str, Any]) -> Credentials | None:
+    if options["user"] is None:
+        return None
+    return Credentials(options["user"], options["secret"], options["muser"], options["msecret"])
 
 
 if __name__ == "__main__":

@@ -126,6 +126,11 @@ options:
         description: Portal to go to, as C(ADDRESS:PORT), C([IPV6-ADDRESS]:PORT) or an address alone for port 3260.
         type: str
         required: true
+      permanent:
+        description: Whether initiators may remember the new address; otherwise they come to the old one first.
+        version_added: 0.2.0
+        type: bool
+        default: false
 """
 
 EXAMPLES = r"""

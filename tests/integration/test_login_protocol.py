@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from engine_process import Target, eventually
 from pdu import wire
+from pdu.checks import answers_pings
 from pdu.initiator import Initiator, LoginRefused
 from pdu.wire import Pdu, parse_text, text_data
 
@@ -20,7 +21,7 @@ def _engine_survives(target: Target) -> Iterator[None]:
     yield
     assert target.engine.alive()
     assert "Traceback" not in target.engine.words()
-    with target.login() as after:
+    with target.connect(isid=bytes.fromhex("8000000000bb")).login(target.name) as after:
         assert after.execute(bytes(6)).status == 0
 
 
@@ -94,13 +95,15 @@ def test_keys_may_span_login_pdus(target: Target) -> None:
         ("MaxBurstLength", "16384", "16384"),
         ("FirstBurstLength", "4096", "4096"),
         ("MaxOutstandingR2T", "1", "1"),
-        ("MaxConnections", "1", "1"),
+        ("MaxConnections", "9", "2"),
         ("ErrorRecoveryLevel", "2", "0"),
         ("DataPDUInOrder", "Yes", "Yes"),
         ("DataSequenceInOrder", "Yes", "Yes"),
         ("DefaultTime2Wait", "7", "7"),
         ("HeaderDigest", "None", "None"),
         ("DataDigest", "None", "None"),
+        ("TaskReporting", "RFC3720", "RFC3720"),
+        ("iSCSIProtocolLevel", "2", "2"),
         ("X-test.openlun.colour", "blue", "NotUnderstood"),
         ("IFMarker", "No", "No"),
     ],
@@ -302,6 +305,16 @@ def test_a_long_list_of_targets_comes_in_many_pdus(target: Target) -> None:
 def test_scsi_commands_are_no_part_of_discovery(target: Target) -> None:
     with target.connect().login() as initiator:
         initiator.send(initiator.command(bytes(6)))
+        assert initiator.is_rejected_or_closed()
+
+
+def test_a_scsi_command_with_much_data_is_no_part_of_discovery_either(target: Target) -> None:
+    with target.connect().login() as initiator, target.login() as other:
+        command = bytes(initiator.command(bytes(6), data=bytes(65536)))
+        initiator.send(command[:1000])
+        assert answers_pings(other)
+        assert answers_pings(other)  # so the beginning has been seen
+        initiator.send(command[1000:])
         assert initiator.is_rejected_or_closed()
 
 

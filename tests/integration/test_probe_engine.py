@@ -8,11 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.chap import Credentials
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.errors import InitiatorError
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.login import Who
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.probe import Address, Request, probe
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.scsi import Capacity, LogicalUnit
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.session import Session
 from engine_process import Engine, Launch, Target, free_port
+from module_process import run_module
 
 NAME = "iqn.2026-01.io.github.openlun:probe"
 
@@ -58,7 +61,7 @@ def test_what_it_writes_is_what_the_file_holds(engine: Engine, tmp_path: Path) -
     path = tmp_path / "disk.img"
     name = engine.node("a", engine.aio("file", path, size=1 << 20))
     data = bytes(range(256)) * 1024  # more than one burst and one command
-    with Session("127.0.0.1", port, NAME, name, 10) as session:
+    with Session("127.0.0.1", port, Who(NAME, name), 10) as session:
         unit = LogicalUnit(session, bytes(8))
         unit.settle()
         assert unit.capacity() == Capacity(2048, 512)
@@ -83,7 +86,7 @@ def test_a_target_that_is_not_offered_is_named_with_those_that_are(target: Targe
 
 def test_an_initiator_that_may_not_come_in_is_told(target: Target) -> None:
     with pytest.raises(InitiatorError, match="does not exist there"):
-        Session("127.0.0.1", target.port, NAME, "iqn.2016-06.io.spdk:nobody", 10)
+        Session("127.0.0.1", target.port, Who(NAME, "iqn.2016-06.io.spdk:nobody"), 10)
 
 
 def test_a_portal_where_nobody_listens_is_named() -> None:
@@ -98,6 +101,64 @@ def test_discovery_answers_of_more_than_one_pdu_are_put_together(launch: Launch)
     port = engine.portal_group()
     bdev = engine.malloc("M0", 8)
     names = [engine.node(f"{number:03}{'x' * 180}", bdev) for number in range(60)]
-    with Session("127.0.0.1", port, NAME, None, 10) as session:
+    with Session("127.0.0.1", port, Who(NAME, None), 10) as session:
         answer = session.text({"SendTargets": "All"})
     assert [value for key, value in answer if key == "TargetName"] == names
+
+
+ALICE = {"user": "alice", "secret": "wonderland-0001", "muser": "queen", "msecret": "of-hearts-00002"}
+
+
+@pytest.fixture
+def guarded(engine: Engine) -> int:
+    """A node and a discovery that want CHAP; gives the port."""
+    engine.initiator_group()
+    port = engine.portal_group()
+    engine.rpc("iscsi_create_auth_group", tag=7, secrets=[ALICE])
+    engine.rpc("iscsi_set_discovery_auth", require_chap=True, chap_group=7)
+    name = engine.node("a", engine.malloc("M0", 8))
+    engine.rpc("iscsi_target_node_set_auth", name=name, require_chap=True, chap_group=7)
+    return port
+
+
+@pytest.mark.parametrize("mutual", [{}, {"msecret": ALICE["msecret"]}, {**ALICE}])
+def test_it_proves_itself_and_has_the_target_prove_itself(guarded: int, mutual: dict[str, str]) -> None:
+    credentials = Credentials(**{"user": ALICE["user"], "secret": ALICE["secret"], **mutual})
+    (found,) = probe(request(guarded)._replace(credentials=credentials))
+    assert found["luns"][0]["size"] == 8 << 20
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"secret": "another-secret-1"}, "wrong user or secret of CHAP"),
+        ({"user": "mad"}, "wrong user or secret of CHAP"),
+        ({"msecret": "another-secret-2"}, "the target does not prove to be queen"),
+        ({"muser": "king"}, "the target does not prove to be king"),
+    ],
+)
+def test_a_proof_that_fails_is_told_without_the_secrets(guarded: int, wrong: dict[str, str], why: str) -> None:
+    with pytest.raises(InitiatorError, match=why) as failure:
+        probe(request(guarded)._replace(credentials=Credentials(**{**ALICE, **wrong})))
+    assert not [secret for secret in (*ALICE.values(), *wrong.values()) if len(secret) > 8 and secret in str(failure)]
+
+
+def test_without_credentials_it_says_what_is_missing(guarded: int) -> None:
+    with pytest.raises(InitiatorError, match="only one side wants CHAP"):
+        probe(request(guarded))
+
+
+def test_the_module_shows_no_secret(guarded: int) -> None:
+    secrets = {name: ALICE[name] for name in ("secret", "msecret")}
+    portal = f"127.0.0.1:{guarded}"
+    result = run_module("probe", portal=portal, **ALICE)
+    assert result["targets"][0]["luns"][0]["size"] == 8 << 20
+    failed = run_module("probe", portal=portal, fails=True, **{**ALICE, "msecret": "another-secret-2"})
+    assert "does not prove to be queen" in failed["msg"]
+    assert not [name for name, secret in secrets.items() if secret in str(result) + str(failed)]
+    assert "required together" in run_module("probe", portal=portal, fails=True, user="alice")["msg"]
+
+
+def test_credentials_do_no_harm_where_nobody_asks(target: Target) -> None:
+    credentials = Credentials(ALICE["user"], ALICE["secret"])
+    assert probe(request(target.port)._replace(credentials=credentials))

@@ -18,6 +18,7 @@ from pdu.wire import RESERVED_TAG, Pdu
 
 BLOCK = 512
 ILLEGAL_REQUEST = 5
+UNIT_ATTENTION = 6
 GOOD, CHECK_CONDITION = 0, 2
 
 
@@ -143,6 +144,7 @@ def test_logout_ends_the_connection(initiator: Initiator) -> None:
 def test_the_same_initiator_logging_in_again_replaces_its_session(target: Target) -> None:  # RFC 7143 §6.3.5
     with target.login() as first, target.login() as second:
         assert first.is_closed()
+        assert second.execute(cdb.unit_ready()).response.sense == (UNIT_ATTENTION, 0x29, 0x07)  # I_T nexus loss
         assert second.execute(cdb.unit_ready()).status == GOOD
 
 

@@ -16,6 +16,7 @@ from pdu.wire import Pdu, parse_text
 NODE = "iqn.2016-06.io.spdk:disk0"
 PUBLIC, PRIVATE, NOBODY, OTHER = 1, 3, 4, 5
 MOVED_TEMPORARILY = (1, 1)
+MOVED_PERMANENTLY = (1, 2)
 
 
 class Site(NamedTuple):
@@ -81,6 +82,16 @@ def test_a_login_is_sent_to_the_other_portal(site: Site) -> None:
     assert parse_text(answer.data) == [("TargetAddress", f"127.0.0.1:{site.private}")]
     assert (answer.flags, answer.tsih) == (0, 0)
     assert site.login_answer(site.private).status_class == 0
+
+
+def test_a_login_is_sent_away_for_good(site: Site) -> None:
+    site.redirect(permanent=True)
+    site.engine.restart()
+    answer = site.login_answer(site.public)
+    assert (answer.status_class, answer.status_detail) == MOVED_PERMANENTLY
+    assert parse_text(answer.data) == [("TargetAddress", f"127.0.0.1:{site.private}")]
+    (shown,) = site.engine.rpc("iscsi_get_target_nodes")[0]["redirects"]
+    assert shown["permanent"] is True
 
 
 @pytest.mark.parametrize("host", ["fd00::9", "[fd00::9]"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pdu import wire
 from pdu.wire import RESERVED_TAG, Pdu, parse_text, text_data
@@ -79,11 +79,13 @@ class Initiator:
         self.max_cmd_sn = 1
         self.tsih = 0
         self.keys: dict[str, str] = {}
+        self.events: list[Pdu] = []
+        """Asynchronous messages that came while :meth:`finish` waited for something else."""
         self._tag = 0
         self.socket = socket.create_connection(address, timeout=TIMEOUT)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def __enter__(self) -> Initiator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -100,7 +102,7 @@ class Initiator:
         """Send PDUs, or raw bytes, in one segment."""
         self.socket.sendall(b"".join(bytes(pdu) for pdu in pdus))
 
-    def _read(self, length: int) -> bytes:
+    def read_bytes(self, length: int) -> bytes:
         chunks = []
         while length:
             try:
@@ -113,13 +115,15 @@ class Initiator:
             length -= len(chunk)
         return b"".join(chunks)
 
+    def read_pdu(self) -> Pdu:
+        header = self.read_bytes(wire.BHS_LENGTH)
+        ahs = self.read_bytes(header[4] * 4)
+        length = int.from_bytes(header[5:8], "big")
+        return Pdu.parse(header, ahs, self.read_bytes(length + -length % 4)[:length])
+
     def receive(self) -> Pdu:
         """The next PDU; raises Closed at the end of the stream and TimeoutError after TIMEOUT seconds of silence."""
-        header = self._read(wire.BHS_LENGTH)
-        ahs = self._read(header[4] * 4)
-        length = int.from_bytes(header[5:8], "big")
-        data = self._read(length + -length % 4)[:length]
-        pdu = Pdu.parse(header, ahs, data)
+        pdu = self.read_pdu()
         carries_status = pdu.opcode != wire.R2T and (pdu.opcode != wire.DATA_IN or pdu.flags & wire.STATUS_FOLLOWS)
         if carries_status and not (pdu.opcode == wire.NOP_IN and pdu.itt == RESERVED_TAG):
             self.exp_stat_sn = (pdu.stat_sn + 1) % 2**32
@@ -149,7 +153,7 @@ class Initiator:
         self._tag += 1
         return self._tag
 
-    def _numbered(self, pdu: Pdu, cmd_sn: int | None = None) -> Pdu:
+    def numbered(self, pdu: Pdu, cmd_sn: int | None = None) -> Pdu:
         """Give ``pdu`` the next command number, or ``cmd_sn``; immediate PDUs show the next one without taking it."""
         number = self.cmd_sn if cmd_sn is None else cmd_sn
         if cmd_sn is None and not pdu.header[0] & wire.IMMEDIATE:
@@ -179,24 +183,24 @@ class Initiator:
         """A SCSI command; ``length`` is the expected data transfer length, ``data`` the immediate data."""
         tag = self.next_tag()
         pdu = Pdu(wire.SCSI_COMMAND, flags, immediate=immediate, data=data, lun=lun, cdb=cdb, itt=tag)
-        return self._numbered(pdu.set(expected_length=length), cmd_sn)
+        return self.numbered(pdu.set(expected_length=length), cmd_sn)
 
     def data_out(self, itt: int, ttt: int, offset: int, data: bytes, *, data_sn: int, final: bool, lun: int = 0) -> Pdu:
         pdu = Pdu(wire.DATA_OUT, wire.FINAL if final else 0, data=data, lun=lun, itt=itt, ttt=ttt)
         return pdu.set(exp_stat_sn=self.exp_stat_sn, data_sn=data_sn, buffer_offset=offset)
 
     def nop_out(self, data: bytes = b"", *, immediate: bool = True) -> Pdu:
-        return self._numbered(Pdu(wire.NOP_OUT, immediate=immediate, data=data, itt=self.next_tag(), ttt=RESERVED_TAG))
+        return self.numbered(Pdu(wire.NOP_OUT, immediate=immediate, data=data, itt=self.next_tag(), ttt=RESERVED_TAG))
 
     def text(self, pairs: dict[str, str], *, ttt: int = RESERVED_TAG) -> Pdu:
-        return self._numbered(Pdu(wire.TEXT, data=text_data(pairs), itt=self.next_tag(), ttt=ttt))
+        return self.numbered(Pdu(wire.TEXT, data=text_data(pairs), itt=self.next_tag(), ttt=ttt))
 
     def logout(self, reason: int = 0, cid: int = 0) -> Pdu:
-        return self._numbered(Pdu(wire.LOGOUT, wire.FINAL | reason, immediate=True, itt=self.next_tag(), cid=cid))
+        return self.numbered(Pdu(wire.LOGOUT, wire.FINAL | reason, immediate=True, itt=self.next_tag(), cid=cid))
 
     def task_request(self, function: int, *, ref_task_tag: int = RESERVED_TAG, lun: int = 0) -> Pdu:
         pdu = Pdu(wire.TASK_REQUEST, wire.FINAL | function, immediate=True, lun=lun, itt=self.next_tag())
-        return self._numbered(pdu.set(ref_task_tag=ref_task_tag))
+        return self.numbered(pdu.set(ref_task_tag=ref_task_tag))
 
     # -- dialogues
 
@@ -205,6 +209,13 @@ class Initiator:
         identity = {"InitiatorName": self.name, "SessionType": "Normal", "TargetName": target} if target else None
         pairs = {**(identity or {"InitiatorName": self.name, "SessionType": "Discovery"}), **OPERATIONAL, **keys}
         self.send(self.login_pdu({key: value for key, value in pairs.items() if value}))
+        answers = self.receive_login()
+        declared = {key: value for key, value in pairs.items() if key not in ("MaxRecvDataSegmentLength",)}
+        self.keys = {**declared, **answers}
+        return self
+
+    def receive_login(self) -> dict[str, str]:
+        """The target's keys from here to the end of the login; raises LoginRefused."""
         answers: list[tuple[str, str]] = []
         while True:
             response = self.receive()
@@ -214,12 +225,9 @@ class Initiator:
                 raise LoginRefused(response.status_class, response.status_detail)
             answers += parse_text(response.data)
             if response.flags & wire.FINAL and response.flags & 3 == 3:
-                break
+                self.tsih = response.tsih
+                return dict(answers)
             self.send(self.login_pdu({}))
-        self.tsih = response.tsih
-        declared = {key: value for key, value in pairs.items() if key not in ("MaxRecvDataSegmentLength",)}
-        self.keys = {**declared, **dict(answers)}
-        return self
 
     def number(self, key: str) -> int:
         """A negotiated number. MaxRecvDataSegmentLength is what the target said it takes (8192 unless declared)."""
@@ -232,6 +240,9 @@ class Initiator:
         while True:
             pdu = self.receive()
             if pdu.opcode == wire.NOP_IN and pdu.itt == RESERVED_TAG:
+                continue
+            if pdu.opcode == wire.ASYNC:
+                self.events.append(pdu)
                 continue
             pdus.append(pdu)
             if pdu.itt != command.itt:

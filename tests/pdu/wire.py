@@ -47,7 +47,8 @@ FIELDS: Final = {
     "cmd_sn": (24, 4), "stat_sn": (24, 4), "exp_stat_sn": (28, 4), "exp_cmd_sn": (28, 4), "max_cmd_sn": (32, 4),
     "data_sn": (36, 4), "r2t_sn": (36, 4), "exp_data_sn": (36, 4),
     "async_event": (36, 1), "status_class": (36, 1), "status_detail": (37, 1),
-    "buffer_offset": (40, 4), "desired_length": (44, 4), "residual": (44, 4),
+    "buffer_offset": (40, 4), "desired_length": (44, 4), "residual": (44, 4), "read_residual": (40, 4),
+    "time2wait": (40, 2), "time2retain": (42, 2), "ref_cmd_sn": (32, 4),
 }  # fmt: skip
 
 

@@ -5,17 +5,24 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.keys import (
     KEYS,
+    Negotiation,
     Parameters,
-    TextError,
-    answer,
-    build_text,
     our_values,
-    parse_text,
 )
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.options import Options
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.text import (
+    TextError,
+    build_binary,
+    build_text,
+    parse_binary,
+    parse_number,
+    parse_text,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,10 +31,9 @@ NAMES = st.from_regex(r"[A-Z][A-Za-z0-9.+@_-]{0,62}", fullmatch=True)
 VALUES = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=300)
 
 
-def negotiate(name: str, offered: str, discovery: bool = False) -> tuple[str | None, Parameters]:
+def negotiate(name: str, offered: str, **phase: bool) -> tuple[str | None, Parameters]:
     agreed = Parameters()
-    answered = answer(name, offered, OURS, agreed, discovery)
-    return (answered[1] if answered else None), agreed
+    return Negotiation(OURS, agreed, **phase).answer(name, offered), agreed
 
 
 @given(st.dictionaries(NAMES, VALUES, max_size=20))
@@ -63,11 +69,18 @@ def test_time2wait_gives_the_larger_value(offered: int) -> None:
         ("ImmediateData", "Yes", "Yes"),
         ("DataPDUInOrder", "No", "Yes"),
         ("ErrorRecoveryLevel", "2", "0"),
-        ("MaxConnections", "8", "1"),
-        ("HeaderDigest", "CRC32C,None", "None"),
-        ("DataDigest", "CRC32C", "Reject"),
+        ("MaxConnections", "8", "2"),
+        ("HeaderDigest", "CRC32C,None", "CRC32C"),
+        ("HeaderDigest", "None,CRC32C", "None"),
+        ("DataDigest", "SHA1,CRC32C", "CRC32C"),
+        ("DataDigest", "SHA1", "Reject"),
         ("MaxBurstLength", "0x10000", "65536"),
         ("IFMarker", "Yes", "No"),
+        ("OFMarkInt", "2048", "Reject"),
+        ("TaskReporting", "FastAbort,RFC3720", "RFC3720"),
+        ("iSCSIProtocolLevel", "3", "2"),
+        ("iSCSIProtocolLevel", "1", "1"),
+        ("SendTargets", "All", "Reject"),
         ("X-com.example.thing", "1", "NotUnderstood"),
     ],
 )
@@ -96,6 +109,11 @@ def test_an_impossible_value_is_rejected_and_changes_nothing(name: str, offered:
     assert agreed.peer_receive_limit == Parameters().peer_receive_limit
 
 
+@pytest.mark.parametrize("name", ["InitiatorAlias", "TargetName", "TargetPortalGroupTag"])
+def test_who_declares_something_gets_no_answer(name: str) -> None:
+    assert negotiate(name, "something")[0] is None
+
+
 def test_a_declaration_is_not_answered() -> None:
     text, agreed = negotiate("MaxRecvDataSegmentLength", "65536")
     assert text is None
@@ -104,6 +122,46 @@ def test_a_declaration_is_not_answered() -> None:
 
 def test_data_transfer_keys_are_irrelevant_in_discovery() -> None:
     assert negotiate("MaxBurstLength", "65536", discovery=True)[0] == "Irrelevant"
+
+
+@pytest.mark.parametrize("phase", [{"leading": False}, {"login": False}], ids=["further connection", "after login"])
+def test_what_the_first_connection_decides_is_settled(phase: dict[str, bool]) -> None:
+    text, agreed = negotiate("MaxBurstLength", "512", **phase)
+    assert text == "Reject"
+    assert agreed.values == Parameters().values
+
+
+def test_digests_are_up_to_each_connection_until_it_is_logged_in() -> None:
+    assert negotiate("HeaderDigest", "CRC32C", leading=False)[0] == "CRC32C"
+    assert negotiate("HeaderDigest", "CRC32C", login=False)[0] == "Reject"
+
+
+def test_a_further_connection_begins_with_the_session_s_values_and_its_own_defaults() -> None:
+    first = Parameters()
+    first.values.update(MaxBurstLength=512, HeaderDigest="CRC32C")
+    first.peer_receive_limit = 512
+    further = first.of_further_connection()
+    assert (further.number("MaxBurstLength"), further.header_digest) == (512, False)
+    assert further.peer_receive_limit == Parameters().peer_receive_limit
+
+
+@given(st.binary(min_size=1, max_size=64))
+def test_a_built_binary_value_parses_to_the_same_bytes(value: bytes) -> None:
+    assert parse_binary(build_binary(value), 64) == value
+    assert parse_binary("0b" + base64.b64encode(value).decode(), 64) == value
+
+
+@pytest.mark.parametrize("text", ["", "0x", "0b", "0xzz", "0b!", "0bQ", "abcd", "0b===", "0x" + "00" * 65, "0x 1"])
+def test_what_is_no_binary_value_of_that_length(text: str) -> None:
+    assert parse_binary(text, 64) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0", 0), ("0X1f", 31), ("-1", None), ("٣", None), ("1" * 21, None), ("0x", None), ("1 ", None)],
+)
+def test_numbers(text: str, number: int | None) -> None:
+    assert parse_number(text) == number
 
 
 @given(st.sampled_from(sorted(KEYS)), st.text(max_size=30))

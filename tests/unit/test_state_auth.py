@@ -317,6 +317,19 @@ def test_a_redirect_comes_changes_and_goes(engine: FakeEngine, address: str) -> 
     assert engine.nodes[f"{BASE}:n1"]["redirects"] == []
 
 
+def test_a_redirect_becomes_permanent_and_is_so_no_more(engine: FakeEngine) -> None:
+    redirect = {"portal_group": 1, "address": "192.0.2.7:3261"}
+    for_good = {"name": "n1", "redirects": [{**redirect, "permanent": True}]}
+    execute(planned(engine, target_nodes=[{"name": "n1", "redirects": [redirect]}]), engine)
+    [operation] = planned(engine, target_nodes=[for_good])
+    assert operation.why == "redirects 1 to 192.0.2.7:3261 → 1 to 192.0.2.7:3261 for good"
+    execute([operation], engine)
+    assert engine.nodes[f"{BASE}:n1"]["redirects"][0]["permanent"] is True
+    assert planned(engine, target_nodes=[for_good]) == []
+    [call] = sent(engine, target_nodes=[{"name": "n1", "redirects": [redirect]}])
+    assert "permanent" not in call.params
+
+
 def test_a_redirect_survives_when_its_portal_group_or_its_node_is_replaced(engine: FakeEngine) -> None:
     execute(
         planned(engine, target_nodes=[{"name": "n1", "redirects": [{"portal_group": 1, "address": "10.9.9.9"}]}]),

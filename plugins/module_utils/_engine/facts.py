@@ -36,6 +36,8 @@ MAX_SECRETS_PER_CALL: Final = 64
 """Secrets that one iscsi_create_auth_group takes; an auth group may have more."""
 MAX_SECRET_BYTES: Final = 255
 """User names and secrets of CHAP."""
+LEAST_SECRET_BYTES: Final = 12
+"""96 bits: shorter secrets of CHAP can be guessed from what is seen on the network (RFC 7143 §12.1.3)."""
 
 MAX_QUEUE_DEPTH: Final = 256
 DEFAULT_QUEUE_DEPTH: Final = 64

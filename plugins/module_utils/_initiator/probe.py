@@ -9,11 +9,14 @@ import os
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .errors import InitiatorError
+from .login import Who
 from .scsi import Capacity, LogicalUnit, report_luns
 from .session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from .chap import Credentials
 
 _TEST_BYTES: Final = 65536
 _WILDCARDS: Final = ("0.0.0.0", "::")
@@ -37,6 +40,10 @@ class Request(NamedTuple):
     target: str | None = None
     write_test: bool = False
     timeout: float = 10.0
+    credentials: Credentials | None = None
+
+    def who(self, target: str | None) -> Who:
+        return Who(self.initiator, target, self.credentials)
 
 
 class Found(NamedTuple):
@@ -56,7 +63,7 @@ def probe(request: Request) -> list[dict[str, Any]]:
 
 def discover(request: Request) -> list[Found]:
     """SendTargets=All in a discovery session (RFC 7143 appendix C)."""
-    with Session(*request.portal, request.initiator, None, request.timeout) as session:
+    with Session(*request.portal, request.who(None), request.timeout) as session:
         answer = session.text({"SendTargets": "All"})
     targets: list[Found] = []
     for key, value in answer:
@@ -73,7 +80,7 @@ def _unknown(request: Request, found: list[Found]) -> list[Found]:
 
 
 def _luns(request: Request, target: Found) -> Iterator[dict[str, Any]]:
-    with Session(*_nearest(request.portal, target), request.initiator, target.name, request.timeout) as session:
+    with Session(*_nearest(request.portal, target), request.who(target.name), request.timeout) as session:
         for unit in report_luns(session):
             unit.settle()
             identity = unit.identity()

@@ -1,66 +1,29 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One session of one connection with an iSCSI target: login without authentication, text, SCSI commands, logout.
+"""One session of one connection with an iSCSI target: login, text, SCSI commands, logout.
 
 RFC 7143. Nothing is optimised: one command at a time, written data only when the target asks for it (InitialR2T=Yes).
 """
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import TYPE_CHECKING, Final
 
 from . import wire
 from .errors import CheckCondition, InitiatorError
+from .login import Login, Who
+from .text import decoded, encoded
 from .wire import FINAL, IMMEDIATE, Pdu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_RECEIVES: Final = 262144
-_KEYS: Final = {
-    "HeaderDigest": "None",
-    "DataDigest": "None",
-    "MaxRecvDataSegmentLength": str(_RECEIVES),
-    "DefaultTime2Wait": "2",
-    "DefaultTime2Retain": "0",
-    "ErrorRecoveryLevel": "0",
-}
-_NORMAL_KEYS: Final = {
-    "InitialR2T": "Yes",
-    "ImmediateData": "No",
-    "MaxBurstLength": "262144",
-    "FirstBurstLength": "65536",
-    "MaxOutstandingR2T": "1",
-    "MaxConnections": "1",
-    "DataPDUInOrder": "Yes",
-    "DataSequenceInOrder": "Yes",
-}
-_OPERATIONAL_TO_FULL_FEATURE: Final = 1 << 2 | 3  # CSG, NSG (§11.12.3)
-_STAGE: Final = 0x0C
-_OPERATIONAL: Final = 1 << 2
 _DEFAULT_SEGMENT: Final = 8192  # MaxRecvDataSegmentLength, §13.12
-_MOST_LOGIN_STEPS: Final = 16
-
-_LOGIN_STATUS: Final = {  # class and detail, §11.13.5
-    0x0101: "moved to another portal for a while",
-    0x0102: "moved to another portal",
-    0x0201: "wants authentication, which this probe cannot give",
-    0x0202: "does not let this initiator in",
-    0x0203: "does not exist there",
-    0x0204: "was removed",
-    0x0206: "has as many sessions as it takes",
-    0x0207: "misses a parameter",
-    0x0301: "is out of service",
-    0x0302: "is out of resources",
-}
-
 _READ: Final = 0x40
 _WRITE: Final = 0x20
 _STATUS_IN_DATA: Final = 0x01  # S bit of Data-In, §11.7.1
-_CONTINUES: Final = 0x40  # C bit of text and login PDUs
 
 _CHECK_CONDITION: Final = 0x02
 
@@ -68,16 +31,16 @@ _CHECK_CONDITION: Final = 0x02
 class Session:
     """A logged-in session; a context manager that logs out."""
 
-    def __init__(self, host: str, port: int, initiator: str, target: str | None, timeout: float) -> None:
-        """Connect and log in; no ``target`` means a discovery session. Raises InitiatorError."""
+    def __init__(self, host: str, port: int, who: Who, timeout: float) -> None:
+        """Connect and log in; each answer may take ``timeout`` seconds. Raises InitiatorError."""
         self._wire = wire.Wire(host, port, timeout)
-        self._target = target
-        self._tag = 0
+        self._target = who.target
+        self._tag = self._login_tag = 1
         self._cmd_sn = 1
         self._exp_stat_sn = 0
         self._sends = _DEFAULT_SEGMENT
         try:
-            self._login(initiator)
+            self._login(who)
         except BaseException:
             self._wire.close()
             raise
@@ -95,7 +58,7 @@ class Session:
     def text(self, keys: Mapping[str, str]) -> list[tuple[str, str]]:
         """Keys and values that the target answers; SendTargets repeats keys. Raises InitiatorError."""
         tag = self._next_tag()
-        self._wire.send(Pdu(wire.TEXT, FINAL, tag=tag, rest=self._numbers(wire.RESERVED_TAG), data=_encoded(keys)))
+        self._wire.send(Pdu(wire.TEXT, FINAL, tag=tag, rest=self._numbers(wire.RESERVED_TAG), data=encoded(keys)))
         self._cmd_sn += 1
         collected = b""
         while True:
@@ -103,7 +66,7 @@ class Session:
             collected += answer.data
             transfer_tag = answer.word(20)
             if answer.flags & FINAL or transfer_tag == wire.RESERVED_TAG:
-                return _decoded(collected)
+                return decoded(collected)
             # The answer goes on: an empty request with the target's tag asks for the rest (§11.10.4).
             self._wire.send(Pdu(wire.TEXT, FINAL, answer.lun, tag, self._numbers(transfer_tag)))
             self._cmd_sn += 1
@@ -161,34 +124,16 @@ class Session:
             rest = struct.pack(">LLLLLLL", transfer_tag, 0, self._exp_stat_sn, 0, number, offset, 0)
             self._wire.send(Pdu(wire.DATA_OUT, last, lun, tag, rest, piece))
 
-    def _login(self, initiator: str) -> None:
-        keys = {"InitiatorName": initiator, "SessionType": "Discovery", **_KEYS}
-        if self._target is not None:
-            keys.update({"SessionType": "Normal", "TargetName": self._target, **_NORMAL_KEYS})
-        # A random ISID (§11.12.5): another session of the same name is not taken over.
-        isid = b"\x80" + os.urandom(3) + b"\0\0"
-        tag = self._next_tag()
-        data = _encoded(keys)
-        for _step in range(_MOST_LOGIN_STEPS):
-            rest = struct.pack(">HHLL", 1, 0, self._cmd_sn, self._exp_stat_sn)
-            flags = FINAL | _OPERATIONAL_TO_FULL_FEATURE
-            self._wire.send(Pdu(wire.LOGIN | IMMEDIATE, flags, isid + b"\0\0", tag, rest, data))
-            answer = self._receive(wire.LOGIN_RESPONSE)
-            status = answer.word(36) >> 16
-            if status:
-                raise InitiatorError(
-                    f"{self._place()}: {_LOGIN_STATUS.get(status, f'refused the login ({status:#06x})')}."
-                )
-            self._adopt(answer.data)
-            if answer.flags & FINAL and answer.flags & 3 == 3:
-                return
-            data = b""
-        raise InitiatorError(f"{self._place()}: the login does not come to an end.")
-
-    def _adopt(self, data: bytes) -> None:
-        segment = dict(_decoded(data)).get("MaxRecvDataSegmentLength")
+    def _login(self, who: Who) -> None:
+        answers = Login(who, self._exchange_login, self._place()).run()
+        segment = answers.get("MaxRecvDataSegmentLength")
         if segment is not None:
             self._sends = int(segment)
+
+    def _exchange_login(self, request: Pdu) -> Pdu:
+        rest = request.rest + struct.pack(">LL", self._cmd_sn, self._exp_stat_sn)
+        self._wire.send(request._replace(tag=self._login_tag, rest=rest))
+        return self._receive(wire.LOGIN_RESPONSE)
 
     def _logout(self) -> None:
         rest = struct.pack(">LLL", 0, self._cmd_sn, self._exp_stat_sn)
@@ -228,15 +173,6 @@ class Session:
     def _place(self) -> str:
         portal = f"portal {self._wire.name}"
         return portal if self._target is None else f"target {self._target} at {portal}"
-
-
-def _encoded(keys: Mapping[str, str]) -> bytes:
-    return "".join(f"{key}={value}\0" for key, value in keys.items()).encode()
-
-
-def _decoded(data: bytes) -> list[tuple[str, str]]:
-    pairs = (item.partition("=") for item in data.decode(errors="replace").split("\0") if item)
-    return [(key, value) for key, _equals, value in pairs]
 
 
 def _sense(what: str, sense: bytes) -> CheckCondition:

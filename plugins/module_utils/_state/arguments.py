@@ -133,6 +133,7 @@ _OBJECTS: Final[Mapping[str, Arguments]] = {
             "options": {
                 "portal_group": {"type": "int", "required": True},
                 "address": {"type": "str", "required": True},
+                "permanent": {"type": "bool", "default": False},
             },
         },
     },

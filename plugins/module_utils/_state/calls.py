@@ -161,9 +161,10 @@ def _target_node_change(operation: Operation) -> _Calls:
 
 
 def _set_redirects(node: TargetNode, redirects: Iterable[Redirect]) -> _Calls:
-    for tag, address in redirects:
+    for tag, address, permanent in redirects:
         where = {"redirect_host": address.host.strip("[]"), "redirect_port": str(address.port)}
-        yield Call("iscsi_target_node_set_redirect", {"name": node.name, "pg_tag": tag, **where})
+        lasting = {"permanent": True} if permanent else {}
+        yield Call("iscsi_target_node_set_redirect", {"name": node.name, "pg_tag": tag, **where, **lasting})
 
 
 def _add_luns(node: TargetNode, luns: Iterable[Lun]) -> _Calls:

@@ -155,9 +155,10 @@ class Redirect(NamedTuple):
 
     portal_group: int
     address: Portal
+    permanent: bool = False
 
     def __str__(self) -> str:
-        return f"{self.portal_group} to {self.address}"
+        return f"{self.portal_group} to {self.address}{' for good' if self.permanent else ''}"
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ def _redirect(value: Mapping[str, Any]) -> Redirect:
     address = parse_portal(str(value["address"]))
     if address.is_wildcard:
         raise ValueError(f"{address} is no address to go to.")
-    return Redirect(_PORTAL_GROUP_TAG(value["portal_group"]), address)
+    return Redirect(_PORTAL_GROUP_TAG(value["portal_group"]), address, bool(value.get("permanent")))
 
 
 def _secret(value: Mapping[str, Any]) -> Secret:

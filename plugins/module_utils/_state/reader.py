@@ -181,7 +181,8 @@ def read_lun(answer: Mapping[str, Any]) -> Lun:
 
 
 def read_redirect(answer: Mapping[str, Any]) -> Redirect:
-    return Redirect(answer["pg_tag"], live_portal(answer["redirect_host"], answer["redirect_port"]))
+    address = live_portal(answer["redirect_host"], answer["redirect_port"])
+    return Redirect(answer["pg_tag"], address, answer.get("permanent", False))
 
 
 def read_sessions(answers: Iterable[Mapping[str, Any]]) -> tuple[Session, ...]:

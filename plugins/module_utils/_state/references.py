@@ -210,7 +210,7 @@ def _redirects(node: TargetNode, context: Context) -> Found:
         yield wish.at("redirects"), f"{why}. Set them with openlun.iscsi.rpc and iscsi_target_node_set_redirect."
         return
     mapped = node.groups_by_portal_group()
-    for index, (tag, address) in enumerate(node.redirects):
+    for index, (tag, address, _permanent) in enumerate(node.redirects):
         ref = (PORTAL_GROUP, tag)
         group = context.goal.objects.get(ref)
         if wish is not None and asked and tag not in mapped:

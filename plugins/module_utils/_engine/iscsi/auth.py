@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from ..errors import Exists, Invalid, NoDevice
-from ..facts import MAX_SECRETS_PER_CALL
+from ..facts import LEAST_SECRET_BYTES, MAX_SECRETS_PER_CALL
+
+_log = logging.getLogger(__name__)
 
 
 class Auth(NamedTuple):
@@ -53,6 +56,15 @@ class Secret:
     muser: str | None = None
     msecret: str | None = field(default=None, repr=False)
 
+    def weaknesses(self) -> Iterator[str]:
+        """What RFC 7143 §12.1.3 warns of, without the secrets."""
+        given = {"secret": self.secret, "msecret": self.msecret}
+        for name, value in given.items():
+            if value is not None and len(value.encode()) < LEAST_SECRET_BYTES:
+                yield f"{name} is shorter than {LEAST_SECRET_BYTES} bytes (96 bits); on a network it can be guessed"
+        if self.secret == self.msecret:
+            yield "secret and msecret are the same; mutual CHAP is refused until one of them is another"
+
     def to_rpc(self) -> dict[str, str | None]:
         """In clear text, as SPDK shows it; the other direction only when it is set."""
         mutual = {"muser": self.muser, "msecret": self.msecret} if self.muser else {}
@@ -75,6 +87,8 @@ class AuthGroup:
         if secret.muser is not None and secret.msecret is None:
             raise Invalid(f"auth group {self.tag}: user {secret.user}: muser needs msecret")
         self.secrets[secret.user] = secret
+        for weakness in secret.weaknesses():
+            _log.warning("auth group %d: user %s: %s", self.tag, secret.user, weakness)
 
     def remove(self, user: str) -> None:
         """Raises NoDevice, which is SPDK's errno for it."""

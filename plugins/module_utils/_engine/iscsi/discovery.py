@@ -8,28 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .addresses import bracketed
-from .keys import NOT_UNDERSTOOD, REJECT, Parameters, answer, build_text, our_values, parse_text
+from .addresses import bracketed, family
+from .keys import REJECT, Negotiation, our_values
 from .node import TargetNode
+from .text import Pairs, build_text, parse_text
 
 if TYPE_CHECKING:
     from .connection import Connection
 
-Pairs = list[tuple[str, str]]
 
-_AFTER_LOGIN = frozenset({"MaxRecvDataSegmentLength", "InitiatorAlias"})
-
-
-def answer_text(connection: Connection, data: memoryview) -> bytes:
+def answer_text(connection: Connection, data: bytes) -> bytes:
     """The text that answers a complete text request. Raises TextError."""
     answers: Pairs = []
     for name, value in parse_text(data):
         if name == "SendTargets":
             answers += send_targets(connection, value)
-        elif name in _AFTER_LOGIN:
-            answers += _redeclare(connection, name, value)
         else:
-            answers.append((name, NOT_UNDERSTOOD))
+            answers += _redeclare(connection, name, value)
     return build_text(answers)
 
 
@@ -48,7 +43,9 @@ def send_targets(connection: Connection, value: str) -> Pairs:
         nodes = [node] if node is not None and session.node in (None, node) else []
     answers: Pairs = []
     for node in nodes:
-        addresses = list(_addresses(connection, node))
+        if node.leaving:
+            continue
+        addresses = list(dict.fromkeys(_addresses(connection, node)))
         if addresses:
             answers.append(("TargetName", node.name))
             answers += [("TargetAddress", each) for each in addresses]
@@ -56,18 +53,23 @@ def send_targets(connection: Connection, value: str) -> Pairs:
 
 
 def _addresses(connection: Connection, node: TargetNode) -> Iterator[str]:
-    """Portals of the node's public portal groups that admit the initiator; a wildcard is the address it came to."""
+    """Portals that listen, of public portal groups that admit the initiator; a wildcard is the address it came to."""
     initiator = connection.open_session.initiator
     for group in node.portal_groups():
-        if group.private or not node.admits(group.tag, initiator, connection.peer):
+        if group.private or group.waiting or not node.admits(group.tag, initiator, connection.peer):
             continue
         for portal in group.portals:
-            host = connection.local if portal.is_wildcard else portal.key[0]
-            yield f"{bracketed(host)}:{portal.port},{group.tag}"
+            address = portal.key[0]
+            if portal.is_wildcard:
+                if family(address) != family(connection.local):
+                    continue  # whoever comes by the other family cannot be told an address of this one
+                address = connection.local
+            yield f"{bracketed(address)}:{portal.key[1]},{group.tag}"
 
 
 def _redeclare(connection: Connection, name: str, value: str) -> Pairs:
-    agreed: Parameters = connection.parameters
-    answered = answer(name, value, our_values(connection.target.options), agreed, connection.open_session.node is None)
-    connection.peer_receive_limit = agreed.peer_receive_limit
-    return [answered] if answered is not None else []
+    agreed, node = connection.parameters, connection.open_session.node
+    ours = our_values(connection.target.options, node)
+    answered = Negotiation(ours, agreed, discovery=node is None, login=False).answer(name, value)
+    connection.limit_output(agreed.peer_receive_limit)
+    return [(name, answered)] if answered is not None else []

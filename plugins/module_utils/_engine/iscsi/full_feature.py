@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ..scsi.dispatch import TAKES_DATA
-from . import discovery, pdu, tasks, transfer
-from .keys import TextError
+from . import ahs, discovery, logout, pdu, tasks, transfer
+from .command import IscsiTask
+from .receiving import Handlers
 from .session import SERIAL_MASK
+from .text import TextError
 
 if TYPE_CHECKING:
-    from .connection import Connection, Handler
+    from .connection import Connection
 
-_LOGOUT_CONNECTION_RECOVERY: Final = 2
+_MOST_IMMEDIATE: Final = 64
+"""Immediate commands, which no window bounds, that may be unanswered beside a window full of others."""
 
 
 def _scsi_command(connection: Connection, view: memoryview, at: int, data: memoryview) -> None:
@@ -26,21 +30,87 @@ def _scsi_command(connection: Connection, view: memoryview, at: int, data: memor
         raise AssertionError("SCSI commands come in normal sessions only")
     if not immediate:
         # connection.in_turn() written out, as this runs for every command
-        if cmd_sn == session.exp_cmd_sn != session.limit:
+        if cmd_sn == session.exp_cmd_sn != session.limit and not session.behind:
             session.exp_cmd_sn = (cmd_sn + 1) & SERIAL_MASK
         elif not connection.in_turn(view, at, data, cmd_sn):
             return
-    if (connection.incoming or connection.running) and connection.has_task(itt):
-        session.release()
-        connection.reject(pdu.REJECT_PROTOCOL_ERROR, f"initiator task tag 0x{itt:08x} is in use", view, at)
+    if (connection.incoming or connection.running) and not _may_begin(connection, view, at, itt):
         return
     nexus = session.nexus
     lun = nexus.device.by_field.get(lun_field)
-    task = transfer.IscsiTask(nexus, lun, cdb, itt, lun_field, expected, bool(immediate))
+    task = IscsiTask(nexus, lun, cdb, itt, lun_field, expected, bool(immediate))
     if flags & 0x20 or cdb[0] in TAKES_DATA:
-        transfer.receive_command(connection, task, data, bool(flags & 0x80))
+        transfer.receive_command(connection, task, data, bool(flags & 0x80), view, at)
     else:
         connection.run(task)
+
+
+def _may_begin(connection: Connection, view: memoryview, at: int, itt: int) -> bool:
+    """While others are unfinished: is the tag free, and is there room for an immediate command?"""
+    session = connection.open_session
+    immediate = view[at] & pdu.IMMEDIATE
+    if connection.has_task(itt):
+        if not immediate:
+            session.release()
+        connection.reject(pdu.REJECT_PROTOCOL_ERROR, f"initiator task tag 0x{itt:08x} is in use", view, at)
+        return False
+    if immediate and sum(task.immediate for task in connection.unfinished()) >= _MOST_IMMEDIATE:
+        connection.reject(
+            pdu.REJECT_TOO_MANY_IMMEDIATE, f"{_MOST_IMMEDIATE} immediate commands are unanswered", view, at
+        )
+        return False
+    return True
+
+
+def extended(connection: Connection, view: memoryview, at: int, data: memoryview) -> None:
+    """A PDU with additional header segments, which only SCSI commands may have."""
+    session = connection.open_session
+    fields = pdu.SCSI_COMMAND_PDU.unpack_from(view, at)
+    flags, lun_field, itt, expected, cmd_sn, _exp_stat_sn, cdb = fields
+    if view[at] & pdu.OPCODE_MASK != pdu.SCSI_COMMAND or session.nexus is None:
+        connection.reject(pdu.REJECT_INVALID_FIELD, "a PDU with header segments that it cannot have", view, at)
+        return
+    immediate = bool(view[at] & pdu.IMMEDIATE)
+    if not immediate and not connection.in_turn(view, at, data, cmd_sn):
+        return
+    segments = at + pdu.HEADER
+    try:
+        extension = ahs.parse(bytes(view[segments : segments + view[at + 4] * 4]))
+        if extension.read_length is not None and flags & (pdu.READ | pdu.WRITE) != pdu.READ | pdu.WRITE:
+            raise ahs.AhsError("a read length of a command that does not move data both ways")
+    except ahs.AhsError as error:
+        if not immediate:
+            session.release()
+        connection.reject(pdu.REJECT_INVALID_FIELD, str(error), view, at)
+        return
+    if not _may_begin(connection, view, at, itt):
+        return
+    lun = session.nexus.device.by_field.get(lun_field)
+    task = IscsiTask(session.nexus, lun, cdb + extension.cdb, itt, lun_field, expected, immediate)
+    if extension.read_length is not None:
+        task.read_length = extension.read_length
+        task.unusual = True
+    if flags & pdu.WRITE or cdb[0] in TAKES_DATA:
+        transfer.receive_command(connection, task, data, bool(flags & pdu.FINAL), view, at)
+    else:
+        connection.run(task)
+
+
+def damaged(connection: Connection, view: memoryview, at: int, length: int) -> None:
+    """A PDU whose data digest is wrong is discarded; a command that it carried data of fails (RFC 7143 §7.9)."""
+    opcode, session = view[at] & pdu.OPCODE_MASK, connection.open_session
+    takes_number = opcode == pdu.SCSI_COMMAND and not view[at] & pdu.IMMEDIATE
+    if takes_number:
+        cmd_sn = pdu.SCSI_COMMAND_PDU.unpack_from(view, at)[4]
+        if not session.take_turn(cmd_sn):
+            takes_number = False
+            if not session.plug(cmd_sn):
+                return  # outside the window
+    connection.reject(pdu.REJECT_DATA_DIGEST, f"wrong data digest, opcode 0x{opcode:02x}", view, at)
+    if opcode == pdu.SCSI_COMMAND and session.nexus is not None:
+        transfer.fail_damaged_command(connection, session.nexus, view, at, takes_number)
+    elif opcode == pdu.DATA_OUT:
+        transfer.receive_damaged_data_out(connection, view, at, length)
 
 
 def _data_out(connection: Connection, view: memoryview, at: int, data: memoryview) -> None:
@@ -48,10 +118,11 @@ def _data_out(connection: Connection, view: memoryview, at: int, data: memoryvie
 
 
 def _nop_out(connection: Connection, view: memoryview, at: int, data: memoryview) -> None:
-    lun_field, itt, _ttt, cmd_sn, _exp_stat_sn = pdu.NOP_OUT_PDU.unpack_from(view, at)
-    if itt == pdu.RESERVED_TAG:
-        return  # the answer to a NOP-In of ours
+    lun_field, itt, _ttt, cmd_sn, exp_stat_sn = pdu.NOP_OUT_PDU.unpack_from(view, at)
     if not _sequenced(connection, view, at, data, cmd_sn):
+        return
+    if itt == pdu.RESERVED_TAG:  # the answer to a NOP-In of ours
+        connection.note_acknowledgement(exp_stat_sn)
         return
     session = connection.open_session
     echo = bytes(data[: connection.peer_receive_limit])
@@ -65,55 +136,45 @@ def _nop_out(connection: Connection, view: memoryview, at: int, data: memoryview
 
 
 def _text(connection: Connection, view: memoryview, at: int, data: memoryview) -> None:
+    """A text request, or part of one; or the request for the next part of an answer (RFC 7143 §11.10)."""
     flags, lun_field, itt, ttt, cmd_sn, _exp_stat_sn = pdu.TEXT_PDU.unpack_from(view, at)
     if not _sequenced(connection, view, at, data, cmd_sn):
         return
-    if flags & pdu.CONTINUE:
-        connection.reject(pdu.REJECT_NOT_SUPPORTED, "a text request of more than one PDU", view, at)
+    exchange = connection.text
+    answer = partial(discovery.answer_text, connection)
+    try:
+        part = exchange.take(flags, ttt, bytes(data), answer, connection.peer_receive_limit)
+    except TextError as error:
+        connection.reject(pdu.REJECT_PROTOCOL_ERROR, str(error), view, at)
         return
-    if ttt == pdu.RESERVED_TAG or not connection.text_left:
-        try:
-            connection.text_left = discovery.answer_text(connection, data)
-        except TextError as error:
-            connection.reject(pdu.REJECT_PROTOCOL_ERROR, str(error), view, at)
-            return
-    limit = connection.peer_receive_limit
-    chunk, connection.text_left = connection.text_left[:limit], connection.text_left[limit:]
-    more = bool(connection.text_left)
+    tag = pdu.RESERVED_TAG
+    if part.goes_on:
+        tag = connection.new_transfer_tag()
+        exchange.continue_with(tag)
     session = connection.open_session
     connection.send(
         pdu.TEXT_RESPONSE_PDU.pack(
-            *(pdu.TEXT_RESPONSE, pdu.CONTINUE if more else pdu.FINAL, len(chunk), lun_field, itt),
-            *(connection.new_transfer_tag() if more else pdu.RESERVED_TAG, connection.next_stat_sn()),
-            *(session.exp_cmd_sn, session.max_cmd_sn),
+            *(pdu.TEXT_RESPONSE, part.flags, len(part.data), lun_field, itt, tag),
+            *(connection.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn),
         ),
-        chunk,
+        part.data,
     )
 
 
 def _logout(connection: Connection, view: memoryview, at: int, data: memoryview) -> None:
-    reason, itt, _cid, cmd_sn, _exp_stat_sn = pdu.LOGOUT_PDU.unpack_from(view, at)
+    reason, itt, cid, cmd_sn, _exp_stat_sn = pdu.LOGOUT_PDU.unpack_from(view, at)
     if not _sequenced(connection, view, at, data, cmd_sn):
         return
-    recovery = reason & 0x7F == _LOGOUT_CONNECTION_RECOVERY
-    session = connection.open_session
-    values = connection.parameters
-    connection.send(
-        pdu.LOGOUT_RESPONSE_PDU.pack(
-            *(pdu.LOGOUT_RESPONSE, pdu.FINAL, 2 if recovery else 0, 0, itt, connection.next_stat_sn()),
-            *(session.exp_cmd_sn, session.max_cmd_sn),
-            *(values.number("DefaultTime2Wait"), values.number("DefaultTime2Retain")),
-        )
-    )
-    if not recovery:
-        connection.finish_and_close()
+    if not logout.log_out(connection, reason & 0x7F, itt, cid):
+        connection.reject(pdu.REJECT_INVALID_FIELD, f"logout reason {reason & 0x7F}", view, at)
 
 
 def _task_management(connection: Connection, view: memoryview, at: int, data: memoryview) -> None:
-    fields = pdu.TASK_MANAGEMENT_PDU.unpack_from(view, at)
-    function, lun_field, itt, referenced, cmd_sn = fields[:5]
+    function, lun_field, itt, referenced, cmd_sn, _exp_stat_sn, ref_cmd_sn, _exp_data_sn = (
+        pdu.TASK_MANAGEMENT_PDU.unpack_from(view, at)
+    )
     if _sequenced(connection, view, at, data, cmd_sn):
-        tasks.manage(connection, tasks.Request(function & 0x7F, lun_field, itt, referenced))
+        tasks.manage(connection, tasks.Request(function & 0x7F, lun_field, itt, referenced, cmd_sn, ref_cmd_sn))
 
 
 def _sequenced(connection: Connection, view: memoryview, at: int, data: memoryview, cmd_sn: int) -> bool:
@@ -126,24 +187,36 @@ def _sequenced(connection: Connection, view: memoryview, at: int, data: memoryvi
     return True
 
 
+_SNACK_DATA_ACK: Final = 2
+
+
 def _snack(connection: Connection, view: memoryview, at: int, _data: memoryview) -> None:
-    connection.reject(pdu.REJECT_PROTOCOL_ERROR, "SNACK at ErrorRecoveryLevel 0", view, at)
+    """Nothing can be asked for again at ErrorRecoveryLevel 0, and no Data-In asks to be acknowledged."""
+    kind = pdu.SNACK_PDU.unpack_from(view, at)[0] & 0x0F
+    reason = pdu.REJECT_DATA_ACK if kind == _SNACK_DATA_ACK else pdu.REJECT_SNACK
+    connection.reject(reason, f"SNACK of type {kind} at ErrorRecoveryLevel 0", view, at)
 
 
 def _ignore(_connection: Connection, _view: memoryview, _at: int, _data: memoryview) -> None:
     """Nothing is handled between the last answer and the close."""
 
 
-HANDLERS: Final[dict[int, Handler]] = {
+def _unknown(connection: Connection, view: memoryview, at: int, _data: memoryview) -> None:
+    connection.reject(pdu.REJECT_NOT_SUPPORTED, f"opcode 0x{view[at] & pdu.OPCODE_MASK:02x}", view, at)
+
+
+_ALL_UNKNOWN: Final[Handlers] = dict.fromkeys(range(64), _unknown)
+DISCOVERY_HANDLERS: Final[Handlers] = {
+    **_ALL_UNKNOWN,
     pdu.NOP_OUT: _nop_out,
+    pdu.TEXT: _text,
+    pdu.LOGOUT: _logout,
+}
+HANDLERS: Final[Handlers] = {
+    **DISCOVERY_HANDLERS,
     pdu.SCSI_COMMAND: _scsi_command,
     pdu.TASK_MANAGEMENT: _task_management,
-    pdu.TEXT: _text,
     pdu.DATA_OUT: _data_out,
-    pdu.LOGOUT: _logout,
     pdu.SNACK: _snack,
 }
-DISCOVERY_HANDLERS: Final[dict[int, Handler]] = {
-    opcode: HANDLERS[opcode] for opcode in (pdu.NOP_OUT, pdu.TEXT, pdu.LOGOUT)
-}
-NO_HANDLERS: Final[dict[int, Handler]] = dict.fromkeys(range(64), _ignore)
+NO_HANDLERS: Final[Handlers] = dict.fromkeys(range(64), _ignore)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The login phase (RFC 7143 §6, §11.12): from the first PDU of a connection to full feature phase."""
+"""The login phase (RFC 7143 §6.3, §11.12): from the first PDU of a connection to full feature phase."""
 
 from __future__ import annotations
 
@@ -9,82 +9,38 @@ import logging
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..errors import Busy
-from . import pdu
-from .auth import Auth
-from .keys import RECEIVE_LIMIT, Parameters, TextError, answer, build_text, our_values, parse_text
-from .names import comparable, is_name
-from .node import Redirect, TargetNode
+from . import pdu, refusal
+from .chap import AuthenticationError
+from .identity import Origin, Wish, understand
+from .keys import CRC32C, DEFAULT_RECEIVE_LIMIT, RECEIVE_LIMIT, Negotiation, Parameters, our_values
+from .login_request import FULL_FEATURE, NO_REQUEST, OPERATIONAL, SECURITY, Request
+from .names import may_be_initiator
+from .refusal import Redirection, Refusal
+from .security import Security, reject_out_of_place
 from .session import Session
+from .text import Pairs, TextError, build_text, parse_text
 
 if TYPE_CHECKING:
     from .target import IscsiTarget
 
 _log = logging.getLogger(__name__)
 
-SECURITY, OPERATIONAL, FULL_FEATURE = 0, 1, 3
 _MAX_TEXT: Final = 65536
+"""Bytes of text in all requests of a login."""
 _MAX_PDUS: Final = 64
-_TRANSITIONS: Final = frozenset({(0, 1), (0, 3), (1, 3)})
-
-
-class Refusal(Exception):
-    """A login that fails: status class and detail of RFC 7143 §11.13.5."""
-
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
-        self.status = status
-
-
-class Redirection(Exception):
-    """A login that is to be tried at another address (RFC 7143 §11.13.5)."""
-
-    def __init__(self, node: TargetNode, redirect: Redirect) -> None:
-        super().__init__(f"sent from target node {node.name} to {redirect}")
-        self.redirect = redirect
-
-
-_MOVED_TEMPORARILY: Final = 0x0101
-_INITIATOR_ERROR: Final = 0x0200
-_AUTHENTICATION_FAILED: Final = 0x0201
-_NOT_AUTHORIZED: Final = 0x0202
-_NOT_FOUND: Final = 0x0203
-_REMOVED: Final = 0x0204
-_VERSION: Final = 0x0205
-_TOO_MANY_CONNECTIONS: Final = 0x0206
-_MISSING: Final = 0x0207
-_SESSION_TYPE: Final = 0x0209
-_NO_SUCH_SESSION: Final = 0x020A
-_INVALID_REQUEST: Final = 0x020B
-_OUT_OF_RESOURCES: Final = 0x0302
-
-
-class Request(NamedTuple):
-    """The fields of a Login Request, in the order of ``pdu.LOGIN_PDU``."""
-
-    flags: int
-    version_max: int
-    version_min: int
-    isid: bytes
-    tsih: int
-    itt: int
-    cid: int
-    cmd_sn: int
-    exp_stat_sn: int
-
-    @property
-    def stage(self) -> int:
-        return self.flags >> 2 & 3
-
-    @property
-    def next_stage(self) -> int:
-        return self.flags & 3
+_REPEATABLE: Final = frozenset(
+    {"InitiatorName", "InitiatorAlias", "TargetName", "SessionType", "MaxRecvDataSegmentLength"}
+)
+"""Declarations that initiators make again, with the same value, at the beginning of each stage."""
 
 
 class Reply(NamedTuple):
-    """What to send, and the session when the login is complete."""
+    """What to send; when the login is complete also the session, new or one that the connection joins."""
 
     response: list[bytes]
     session: Session | None = None
+    parameters: Parameters | None = None
+    """What this connection agreed on. Those of a new session are the same object."""
     failed: bool = False
 
 
@@ -93,19 +49,23 @@ class Login:
 
     def __init__(self, target: IscsiTarget, tag: int, address: str) -> None:
         self._target = target
-        self._tag = tag
-        self._address = address
+        self._origin = Origin(address, tag)
         self._first: Request | None = None
         self._stage = SECURITY
+        self._initiator = ""
+        self._wish: Wish | None = None
+        self._negotiation: Negotiation | None = None
+        self._agreed = Parameters()
         self._text = b""
+        self._unsent = b""
+        """What one response had no room for."""
+        self._received = 0
         self._pdus = 0
         self._stat_sn = 0
-        self._initiator = ""
-        self._node: TargetNode | None = None
-        self._discovery = False
-        self._identified = False
+        self._seen: dict[str, str] = {}
+        self._offered: frozenset[str] = frozenset()
+        """Digests that we proposed and the initiator has not answered yet."""
         self._declared = False
-        self._agreed = Parameters()
 
     @property
     def stat_sn(self) -> int:
@@ -118,160 +78,162 @@ class Login:
         if self._first is None:
             self._stat_sn = request.exp_stat_sn
         try:
-            pairs, flags, session = self._step(request, data)
+            text, flags, session = self._step(request, data)
         except Redirection as redirection:
-            _log.info("%s from %s is %s", self._initiator, self._address, redirection)
-            text = build_text([("TargetAddress", str(redirection.redirect))])
-            return Reply(self._response(request, 0, _MOVED_TEMPORARILY, 0, text), failed=True)
-        except Refusal as refusal:
-            who = self._initiator or "an unnamed initiator"
-            _log.warning("login of %s from %s refused: %s", who, self._address, refusal)
-            return Reply(self._response(request, 0, refusal.status, 0, b""), failed=True)
+            _log.info("%s from %s is %s", self._initiator, self._origin.address, redirection)
+            text = build_text([("TargetAddress", redirection.address)])
+            return Reply(self._response(request, 0, redirection.status, 0, text), failed=True)
+        except Refusal as why:
+            return self._refused(request, why)
+        except Exception:  # pylint: disable=broad-except
+            _log.exception("login of %s from %s failed: bug in the engine", self._who(), self._origin.address)
+            return Reply(self._response(request, 0, refusal.TARGET_ERROR, 0, b""), failed=True)
         tsih = session.tsih if session is not None else request.tsih
-        return Reply(self._response(request, flags, 0, tsih, build_text(pairs)), session)
+        return Reply(self._response(request, flags, 0, tsih, text), session, self._agreed)
 
     def invalid(self, opcode: int) -> Reply:
         """A PDU that is no Login Request came before the login was complete."""
-        _log.warning("opcode 0x%02x from %s before the login was complete", opcode, self._address)
-        first = self._first or Request(0, 0, 0, bytes(6), 0, pdu.RESERVED_TAG, 0, 0, self._stat_sn)
-        return Reply(self._response(first, 0, _INVALID_REQUEST, 0, b""), failed=True)
+        _log.warning("opcode 0x%02x from %s before the login was complete", opcode, self._origin.address)
+        return Reply(self._response(self._first or NO_REQUEST, 0, refusal.INVALID_REQUEST, 0, b""), failed=True)
+
+    def _refused(self, request: Request, why: Refusal) -> Reply:
+        _log.warning("login of %s from %s refused: %s", self._who(), self._origin.address, why)
+        return Reply(self._response(request, 0, why.status, 0, b""), failed=True)
+
+    def _who(self) -> str:
+        return self._initiator or "an unnamed initiator"
 
     def _response(self, request: Request, flags: int, status: int, tsih: int, text: bytes) -> list[bytes]:
-        exp_cmd_sn = request.cmd_sn
-        depth = self._queue_depth()
         header = pdu.LOGIN_RESPONSE_PDU.pack(
-            *(pdu.LOGIN_RESPONSE, flags, 0, 0, len(text), request.isid, tsih, request.itt, self._stat_sn, exp_cmd_sn),
-            *((exp_cmd_sn + depth - 1) & 0xFFFFFFFF, status >> 8, status & 0xFF),
+            *(pdu.LOGIN_RESPONSE, flags, 0, 0, len(text), request.isid, tsih, request.itt, self._stat_sn),
+            *(*self._window(request), status >> 8, status & 0xFF),
         )
         self._stat_sn = (self._stat_sn + 1) & 0xFFFFFFFF
         return [bytes(part) for part in pdu.with_data(header, text)]
 
+    def _window(self, request: Request) -> tuple[int, int]:
+        """ExpCmdSN and MaxCmdSN: a new session begins with the CmdSN of its login (RFC 7143 §4.2.2.1)."""
+        joined = self._wish.joins if self._wish is not None else None
+        if joined is not None:
+            return joined.exp_cmd_sn, joined.max_cmd_sn
+        return request.cmd_sn, (request.cmd_sn + self._queue_depth() - 1) & 0xFFFFFFFF
+
     def _queue_depth(self) -> int:
-        return self._node.queue_depth if self._node is not None else self._target.options.max_queue_depth
+        node = self._wish.node if self._wish is not None else None
+        return node.queue_depth if node is not None else self._target.options.max_queue_depth
 
-    def _step(self, request: Request, data: memoryview) -> tuple[list[tuple[str, str]], int, Session | None]:
-        """The answers, the response's flags and the session if this was the last step.
+    # -- requests ----------------------------------------------------------------------------------------------------
 
-        Raises Refusal or Redirection.
-        """
-        self._check(request)
-        self._text += bytes(data)
-        self._pdus += 1
-        if len(self._text) > _MAX_TEXT or self._pdus > _MAX_PDUS:
-            raise Refusal(_INITIATOR_ERROR, f"more than {_MAX_TEXT} bytes or {_MAX_PDUS} PDUs of login")
-        if request.flags & pdu.CONTINUE:
-            return [], request.stage << 2, None
-        try:
-            pairs = parse_text(self._text)
-        except TextError as error:
-            raise Refusal(_INITIATOR_ERROR, str(error)) from error
-        self._text = b""
-        answers: list[tuple[str, str]] = []
-        if not self._identified:
-            self._identify(dict(pairs), request)
-            self._identified = True
-            if self._node is not None:
-                answers.append(("TargetPortalGroupTag", str(self._tag)))
-                if self._node.alias:
-                    answers.append(("TargetAlias", self._node.alias))
-        answers += self._negotiate(pairs, request.stage)
-        flags = request.stage << 2
-        session = None
-        if request.flags & pdu.FINAL:
-            flags |= pdu.FINAL | request.next_stage
-            self._stage = request.next_stage
-            if request.next_stage == FULL_FEATURE:
-                session = self._open_session()
-        return answers, flags, session
+    def _step(self, request: Request, data: memoryview) -> tuple[bytes, int, Session | None]:
+        """The answer's text and flags, and the session if this was the last step. Raises Refusal or Redirection."""
+        self._check(request, len(data))
+        if self._unsent:
+            if data or request.continues:
+                raise Refusal(refusal.INITIATOR_ERROR, "more text, while it has not yet seen all of the answer")
+        else:
+            self._text += bytes(data)
+            if request.continues:
+                return b"", request.stage << 2, None
+            try:
+                pairs = parse_text(self._text)
+            except TextError as error:
+                raise Refusal(refusal.INITIATOR_ERROR, str(error)) from error
+            self._text = b""
+            self._unsent = build_text(self._answer(request, self._news(pairs)))
+        limit = min(self._agreed.peer_receive_limit, DEFAULT_RECEIVE_LIMIT)
+        text, self._unsent = self._unsent[:limit], self._unsent[limit:]
+        if self._unsent:
+            return text, pdu.CONTINUE | request.stage << 2, None
+        return (text, *self._transit(request))
 
-    def _check(self, request: Request) -> None:
+    def _check(self, request: Request, length: int) -> None:
         """Is this request allowed here?"""
-        if request.version_min > 0:
-            raise Refusal(_VERSION, f"it speaks iSCSI version {request.version_min} and above; this is version 0")
         if self._first is None:
             self._first = request
             self._stage = request.stage
-        if (request.isid, request.cid, request.tsih) != (self._first.isid, self._first.cid, self._first.tsih):
-            raise Refusal(_INITIATOR_ERROR, "ISID, CID or TSIH changed in the middle of the login")
-        if request.stage != self._stage or request.stage not in (SECURITY, OPERATIONAL):
-            raise Refusal(_INVALID_REQUEST, f"stage {request.stage} while the login is in stage {self._stage}")
-        transit = request.flags & pdu.FINAL
-        if transit and request.flags & pdu.CONTINUE:
-            raise Refusal(_INITIATOR_ERROR, "T and C bit both set")
-        if transit and (request.stage, request.next_stage) not in _TRANSITIONS:
-            raise Refusal(_INITIATOR_ERROR, f"no transition from stage {request.stage} to {request.next_stage}")
+        request.check(self._first, self._stage)
+        self._received += length
+        self._pdus += 1
+        if self._received > _MAX_TEXT or self._pdus > _MAX_PDUS:
+            raise Refusal(refusal.INITIATOR_ERROR, f"more than {_MAX_TEXT} bytes or {_MAX_PDUS} PDUs of login")
+        if not self._target.serving:
+            raise Refusal(refusal.SHUTTING_DOWN, "the target is shutting down")
 
-    def _identify(self, pairs: dict[str, str], request: Request) -> None:
-        """Who is it, what does it want, may it have it?"""
-        name = pairs.get("InitiatorName", "")
-        if not name:
-            raise Refusal(_MISSING, "no InitiatorName")
-        if not is_name(name):
-            raise Refusal(_INITIATOR_ERROR, f"InitiatorName {name!r} is not an iSCSI name")
-        self._initiator = name
-        session_type = pairs.get("SessionType", "Normal")
-        if session_type not in ("Normal", "Discovery"):
-            raise Refusal(_SESSION_TYPE, f"SessionType {session_type!r}")
-        self._discovery = session_type == "Discovery"
-        if self._discovery:
-            self._check_auth(self._target.discovery_auth(self._tag), f"discovery through portal group {self._tag}")
+    def _news(self, pairs: Pairs) -> Pairs:
+        """Without declarations that are only repeated. No key is negotiated twice (RFC 7143 §6.3)."""
+        news = [(name, value) for name, value in pairs if name not in _REPEATABLE or self._seen.get(name) != value]
+        for name, _value in news:
+            if name in self._seen and name not in self._offered:
+                raise Refusal(refusal.INITIATOR_ERROR, f"key {name!r} given twice")
+        self._seen.update(news)
+        return news
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def _answer(self, request: Request, pairs: Pairs) -> Pairs:
+        answers: Pairs = []
+        if self._wish is None:
+            wish = self._identify(request, dict(pairs))
+            answers += self._introduction(wish)
         else:
-            self._node = self._find_node(pairs.get("TargetName", ""))
-            self._check_auth(self._node.auth, f"target node {self._node.name}")
-        if request.tsih:
-            self._refuse_second_connection(request)
-
-    def _find_node(self, name: str) -> TargetNode:
-        if not name:
-            raise Refusal(_MISSING, "no TargetName")
-        node = self._target.find_node(name)
-        if node is None:
-            raise Refusal(_NOT_FOUND, f"there is no target node {name}")
-        redirect = node.redirects.get(self._tag)
-        if redirect is not None and not node.leaving:
-            raise Redirection(node, redirect)
-        if not node.admits(self._tag, self._initiator, self._address):
-            raise Refusal(
-                _NOT_AUTHORIZED,
-                f"no initiator group of target node {node.name} admits it through portal group {self._tag}",
-            )
-        if node.leaving:
-            raise Refusal(_REMOVED, f"target node {node.name} is being removed")
-        return node
-
-    def _check_auth(self, auth: Auth, what: str) -> None:
-        if auth.require_chap:
-            raise Refusal(_AUTHENTICATION_FAILED, f"{what} requires CHAP, which this engine cannot do yet")
-
-    def _refuse_second_connection(self, request: Request) -> None:
-        session = self._target.sessions.get(request.tsih)
-        if (
-            session is None
-            or session.isid != request.isid
-            or comparable(session.initiator) != comparable(self._initiator)
-        ):
-            raise Refusal(_NO_SUCH_SESSION, f"there is no session with TSIH {request.tsih} of this initiator")
-        raise Refusal(_TOO_MANY_CONNECTIONS, "a session has one connection (MaxConnections=1)")
-
-    def _negotiate(self, pairs: list[tuple[str, str]], stage: int) -> list[tuple[str, str]]:
-        ours = our_values(self._target.options)
-        answers: list[tuple[str, str]] = []
-        for name, offered in pairs:
-            if name == "AuthMethod":
-                if "None" not in offered.split(","):
-                    raise Refusal(_AUTHENTICATION_FAILED, f"it offers AuthMethod={offered}; only None is possible")
-                answers.append((name, "None"))
-                continue
-            answered = answer(name, offered, ours, self._agreed, self._discovery)
-            if answered is not None:
-                answers.append(answered)
-        answers = self._bounded_first_burst(answers)
-        if stage == OPERATIONAL and not self._declared:
+            wish = self._wish
+        of_security = [pair for pair in pairs if Security.owns(pair[0])]
+        if request.stage == SECURITY:
+            try:
+                answers += wish.security.answer(of_security)
+            except AuthenticationError as error:
+                raise Refusal(refusal.AUTHENTICATION_FAILED, str(error)) from error
+        else:
+            answers += reject_out_of_place(of_security)
+        answers += self._negotiate(wish, [pair for pair in pairs if not Security.owns(pair[0])])
+        if request.stage == OPERATIONAL and not self._declared:
             self._declared = True
             answers.append(("MaxRecvDataSegmentLength", str(RECEIVE_LIMIT)))
-        return answers
+        return answers + (self._offer(wish) if request.stage == OPERATIONAL and request.transits else [])
 
-    def _bounded_first_burst(self, answers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    def _identify(self, request: Request, keys: dict[str, str]) -> Wish:
+        """Who is it, what does it want, may it have it?"""
+        name = keys.get("InitiatorName", "")
+        if may_be_initiator(name):
+            self._initiator = name
+        self._wish = wish = understand(self._target, self._origin, keys, request.isid, request.tsih)
+        if request.stage == OPERATIONAL and not wish.security.is_satisfied:
+            raise Refusal(refusal.AUTHENTICATION_FAILED, "it skips the security stage, and CHAP is required")
+        if wish.joins is not None:
+            self._agreed = wish.joins.parameters.of_further_connection()
+        ours = our_values(self._target.options, wish.node)
+        self._negotiation = Negotiation(ours, self._agreed, discovery=wish.node is None, leading=wish.joins is None)
+        return wish
+
+    def _introduction(self, wish: Wish) -> Pairs:
+        """What a normal session is told first (RFC 7143 §13.9)."""
+        if wish.node is None:
+            return []
+        alias = [("TargetAlias", wish.node.alias)] if wish.node.alias else []
+        return [("TargetPortalGroupTag", str(self._origin.tag)), *alias]
+
+    def _negotiate(self, wish: Wish, pairs: Pairs) -> Pairs:
+        if self._negotiation is None:
+            raise AssertionError("keys are negotiated with somebody who is known")
+        answers: Pairs = []
+        offered, self._offered = self._offered, frozenset()
+        for name, value in pairs:
+            if name in offered:
+                if value == CRC32C:
+                    self._agreed.values[name] = value
+                continue
+            answered = self._negotiation.answer(name, value)
+            if answered is not None:
+                answers.append((name, answered))
+        return answers if wish.joins is not None else self._bounded_first_burst(answers)
+
+    def _offer(self, wish: Wish) -> Pairs:
+        """Propose the digests that the node requires and the initiator did not mention."""
+        self._offered = frozenset(name for name in _required_digests(wish) if name not in self._seen)
+        self._seen.update(dict.fromkeys(self._offered, CRC32C))
+        return [(name, CRC32C) for name in sorted(self._offered)]
+
+    def _bounded_first_burst(self, answers: Pairs) -> Pairs:
         """FirstBurstLength never exceeds MaxBurstLength, whichever was negotiated first (RFC 7143 §13.14)."""
         values = self._agreed.values
         values["FirstBurstLength"] = first = min(int(values["FirstBurstLength"]), int(values["MaxBurstLength"]))
@@ -280,19 +242,68 @@ class Login:
             for name, value in answers
         ]
 
-    def _open_session(self) -> Session:
+    # -- stages ------------------------------------------------------------------------------------------------------
+
+    def _transit(self, request: Request) -> tuple[int, Session | None]:
+        """The flags that answer the request, and the session when it leads to full feature phase."""
+        flags = request.stage << 2
+        wish = self._wish
+        if not request.transits or wish is None:
+            return flags, None
+        if request.stage == SECURITY:
+            if wish.security.is_under_way:
+                return flags, None
+            if not wish.security.is_satisfied:
+                raise Refusal(refusal.AUTHENTICATION_FAILED, "it offers no AuthMethod, and CHAP is required")
+        if self._offered:
+            return flags, None
+        return self._arrive(request, wish, flags | pdu.FINAL | request.next_stage)
+
+    def _arrive(self, request: Request, wish: Wish, flags: int) -> tuple[int, Session | None]:
+        self._stage = request.next_stage
+        if request.next_stage != FULL_FEATURE:
+            return flags, None
+        for name in _required_digests(wish):
+            if self._agreed.values[name] != CRC32C:
+                raise Refusal(refusal.INITIATOR_ERROR, f"the target node requires {name}={CRC32C}")
+        if wish.node is not None and wish.node.leaving:
+            raise Refusal(refusal.REMOVED, f"target node {wish.node.name} is being removed")
+        return flags, self._join(wish.joins, request.cid) if wish.joins is not None else self._open_session(wish)
+
+    def _join(self, session: Session, cid: int) -> Session:
+        """One more connection of a session that was there when the login began."""
+        if self._target.sessions.get(session.tsih) is not session:
+            raise Refusal(refusal.NO_SUCH_SESSION, f"session {session.tsih} ended while the connection logged in")
+        try:
+            self._target.join(session, cid)
+        except Busy as error:
+            raise Refusal(refusal.TOO_MANY_CONNECTIONS, str(error)) from error
+        return session
+
+    def _open_session(self, wish: Wish) -> Session:
         if self._first is None:
             raise AssertionError("a login ends after its first request")
         first, target = self._first, self._target
         try:
             tsih = target.sessions.new_tsih()
         except Busy as error:
-            raise Refusal(_OUT_OF_RESOURCES, str(error)) from error
+            raise Refusal(refusal.OUT_OF_RESOURCES, str(error)) from error
         session = Session(
-            *(tsih, first.isid, self._initiator, self._node, self._tag),
+            *(tsih, first.isid, wish.initiator, wish.node, self._origin.tag),
             *(self._agreed, first.cmd_sn, self._queue_depth()),
         )
         target.reinstate(session)
         if len(target.sessions) >= target.options.max_sessions:
-            raise Refusal(_OUT_OF_RESOURCES, f"all {target.options.max_sessions} sessions (max_sessions) are in use")
+            raise Refusal(
+                refusal.OUT_OF_RESOURCES, f"all {target.options.max_sessions} sessions (max_sessions) are in use"
+            )
+        if wish.security.user is not None:
+            _log.info("%s from %s is user %s", self._initiator, self._origin.address, wish.security.user)
         return session
+
+
+def _required_digests(wish: Wish) -> list[str]:
+    """A node that requires digests lets nobody in without."""
+    node = wish.node
+    required = {"HeaderDigest": node.header_digest, "DataDigest": node.data_digest} if node is not None else {}
+    return [name for name, is_required in required.items() if is_required]

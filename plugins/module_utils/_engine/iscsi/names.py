@@ -34,6 +34,16 @@ def is_name(name: str) -> bool:
     return bool(form and form.fullmatch(name)) and len(name.encode()) <= MAX_NAME_BYTES
 
 
+def may_be_initiator(name: str) -> bool:
+    """Initiators may have names that RFC 3722 does not allow, such as those with underscores, but not just any."""
+    return (
+        name[:4].lower() in _PREFIXES
+        and 4 < len(name.encode()) <= MAX_NAME_BYTES
+        and name.isprintable()
+        and not any(character.isspace() for character in name)
+    )
+
+
 def comparable(name: str) -> str:
     """Names are equal when these are: lower case after NFKC (RFC 7143 §4.2.7.1, RFC 3722)."""
     return unicodedata.normalize("NFKC", name).lower()

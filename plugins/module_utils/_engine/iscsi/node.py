@@ -32,19 +32,23 @@ class Redirect(NamedTuple):
     host: str
     """A numeric address without brackets."""
     port: int
+    permanent: bool = False
+    """Initiators may remember the new address (status 0102); otherwise they come back here first (0101)."""
 
     @classmethod
-    def parse(cls, host: str, port: str) -> Redirect:
+    def parse(cls, host: str, port: str, permanent: bool = False) -> Redirect:
         """Raises Invalid."""
         what = f"redirect to {host}:{port}"
-        return cls(numeric_address(host, what), port_number(port, what))
+        return cls(numeric_address(host, what), port_number(port, what), permanent)
 
     def __str__(self) -> str:
         """As TargetAddress has it (RFC 7143 §13.8), without a portal group tag."""
         return f"{bracketed(self.host)}:{self.port}"
 
-    def to_rpc(self) -> dict[str, str]:
-        return {"redirect_host": self.host, "redirect_port": str(self.port)}
+    def to_rpc(self) -> dict[str, Any]:
+        """``permanent`` only when it is, because SPDK does not know it."""
+        lasting = {"permanent": True} if self.permanent else {}
+        return {"redirect_host": self.host, "redirect_port": str(self.port), **lasting}
 
 
 class TargetNode:
@@ -59,7 +63,9 @@ class TargetNode:
         self.queue_depth = queue_depth
         self.auth = auth
         self.header_digest = False
+        """Nobody logs in without CRC32C after every header."""
         self.data_digest = False
+        """Nobody logs in without CRC32C after every data segment."""
         self.device = Device(name)
         self.leaving = False
         """Being deleted: nobody may log in any more."""
@@ -103,7 +109,7 @@ class TargetNode:
             raise Invalid(f"{what} is not mapped to it. Its portal groups: {mapped or 'none'}.")
         if redirect is None:
             self.redirects.pop(group.tag, None)
-        elif redirect in (portal.key for portal in group.portals):
+        elif (redirect.host, redirect.port) in (portal.key for portal in group.portals):
             raise Invalid(f"{what} has the portal {redirect} itself: initiators would go in circles")
         else:
             self.redirects[group.tag] = redirect

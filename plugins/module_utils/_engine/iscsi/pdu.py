@@ -49,12 +49,27 @@ STATUS: Final = 0x01
 OVERFLOW: Final = 0x04
 UNDERFLOW: Final = 0x02
 
-# Reject reasons, §11.17.1
+
+# Reject reasons, §11.17.1. Not used: 07h (task in progress) is about TASK REASSIGN, 0Ch (waiting for logout) about
+# targets that refuse commands after asking for a logout, which this one carries out until the connection ends. Text
+# that is too long is a protocol error here, not 0Ah.
+REJECT_DATA_DIGEST: Final = 0x02
+REJECT_SNACK: Final = 0x03
 REJECT_PROTOCOL_ERROR: Final = 0x04
 REJECT_NOT_SUPPORTED: Final = 0x05
+REJECT_TOO_MANY_IMMEDIATE: Final = 0x06
+REJECT_DATA_ACK: Final = 0x08
+REJECT_INVALID_FIELD: Final = 0x09
 
-# Asynchronous events, §11.9.1
+# Asynchronous events, §11.9.1. Event 4 (negotiate anew) has no use: what the target declares stays the same.
+ASYNC_SCSI_EVENT: Final = 0
 ASYNC_LOGOUT_REQUEST: Final = 1
+ASYNC_DROP_CONNECTION: Final = 2
+ASYNC_DROP_SESSION: Final = 3
+
+# Additional header segments, §11.2.2
+AHS_EXTENDED_CDB: Final = 1
+AHS_READ_LENGTH: Final = 2
 
 LENGTHS: Final = struct.Struct(">4xL")
 """Of any PDU: AHS length in words (high byte) and data segment length (three bytes)."""
@@ -83,8 +98,11 @@ R2T_PDU: Final = struct.Struct(">BBxxLQLLLLLLLL")
 """opcode, flags, length, LUN, ITT, TTT, StatSN, ExpCmdSN, MaxCmdSN, R2TSN, buffer offset, desired length (§11.8)"""
 NOP_IN_PDU: Final = struct.Struct(">BBxxLQLLLLL12x")
 """opcode, flags, length, LUN, ITT, TTT, StatSN, ExpCmdSN, MaxCmdSN (§11.19)"""
-TASK_MANAGEMENT_RESPONSE_PDU: Final = struct.Struct(">BBBxL8xL4xLLL12x")
-"""opcode, flags, response, length, ITT, StatSN, ExpCmdSN, MaxCmdSN (§11.6)"""
+SNACK_PDU: Final = struct.Struct(">xB14xLL24x")
+"""flags with the type, ITT, TTT (§11.16)"""
+TASK_MANAGEMENT_RESPONSE_PDU: Final = struct.Struct(">BBBxL3s5xL4xLLL12x")
+"""opcode, flags, response, length, additional response information (RFC 7144 §6.2), ITT, StatSN, ExpCmdSN, MaxCmdSN
+(§11.6)"""
 TEXT_RESPONSE_PDU: Final = struct.Struct(">BBxxLQLLLLL12x")
 """opcode, flags, length, LUN, ITT, TTT, StatSN, ExpCmdSN, MaxCmdSN (§11.11)"""
 LOGOUT_RESPONSE_PDU: Final = struct.Struct(">BBBxL8xL4xLLL4xHH4x")
@@ -92,8 +110,8 @@ LOGOUT_RESPONSE_PDU: Final = struct.Struct(">BBBxL8xL4xLLL4xHH4x")
 LOGIN_RESPONSE_PDU: Final = struct.Struct(">BBBBL6sHL4xLLLBB10x")
 """opcode, flags, VersionMax, VersionActive, length, ISID, TSIH, ITT, StatSN, ExpCmdSN, MaxCmdSN, status class,
 status detail (§11.13)"""
-ASYNC_PDU: Final = struct.Struct(">BBxxL8xL4xLLLBBHHH4x")
-"""opcode, flags, length, reserved tag, StatSN, ExpCmdSN, MaxCmdSN, event, vendor code, parameters 1 to 3 (§11.9)"""
+ASYNC_PDU: Final = struct.Struct(">BBxxLQL4xLLLBBHHH4x")
+"""opcode, flags, length, LUN, reserved tag, StatSN, ExpCmdSN, MaxCmdSN, event, vendor code, parameters (§11.9)"""
 REJECT_PDU: Final = struct.Struct(">BBBxL8xL4xLLLL8x")
 """opcode, flags, reason, length, reserved tag, StatSN, ExpCmdSN, MaxCmdSN, DataSN (§11.17)"""
 

@@ -13,15 +13,19 @@ from typing import Any, Final
 from ..bdev.base import Bdev, BdevRegistry
 from ..errors import Busy, EngineError, Exists, Invalid, NotFound
 from ..facts import MAX_ALIAS_BYTES
+from ..scsi.sense import CapacityChanged, LunsChanged
 from .access import InitiatorGroup
 from .auth import Auth, AuthGroup
-from .connection import Connection, SharedBuffer
+from .buffers import SharedBuffer
+from .clock import Clock
+from .connection import Connection
 from .names import comparable, full_name
 from .node import Map, Redirect, TargetNode
 from .options import Options
 from .portal import Portal, PortalGroup
-from .session import Session, SessionTable
-from .transfer import IscsiTask
+from .session import Session
+from .sessions import Sessions
+from .settling import Settling
 
 _log = logging.getLogger(__name__)
 
@@ -42,15 +46,14 @@ class IscsiTarget:
         self.initiator_groups: dict[int, InitiatorGroup] = {}
         self.nodes: dict[str, TargetNode] = {}
         self.auth_groups: dict[int, AuthGroup] = {}
-        self.sessions = SessionTable()
+        self.clock = Clock()
+        self.sessions = Sessions(self.options, self.clock)
+        self.settling = Settling()
         self.serving = False
         """Portals listen. Before that they are only bound, so that nobody finds half a configuration."""
         self._nodes_by_comparable: dict[str, TargetNode] = {}
-        self._connections: set[Connection] = set()
         self._connection_number = 0
         self._shared = SharedBuffer()
-        self._settling: dict[IscsiTask, asyncio.Future[None]] = {}
-        self._departures: set[asyncio.Event] = set()
         self._farewells: set[asyncio.Task[None]] = set()
 
     # -- portal groups -----------------------------------------------------------------------------------------------
@@ -193,12 +196,12 @@ class IscsiTarget:
             raise Exists(f"target node {name} exists already")
         if len(alias.encode()) > MAX_ALIAS_BYTES:
             raise Invalid(f"target node {name}: the alias is longer than {MAX_ALIAS_BYTES} bytes")
-        if header_digest or data_digest:
-            raise Invalid(f"target node {name}: CRC32C digests are not possible with this engine yet")
         if not any(lun_id == 0 for lun_id, _bdev in luns):
             raise Invalid(f"target node {name}: LUN 0 is missing")
         most = self.options.max_queue_depth
         node = TargetNode(name, alias, self._maps(name, maps), queue_depth if 1 <= queue_depth <= most else most, auth)
+        node.header_digest = header_digest
+        node.data_digest = data_digest
         for lun_id, bdev_name in luns:
             node.device.add(lun_id, self._bdev_for_lun(name, lun_id, bdev_name))
         self.nodes[name] = node
@@ -211,7 +214,7 @@ class IscsiTarget:
         if node.leaving:
             raise Busy(f"target node {node.name} is being deleted already")
         node.leaving = True
-        await self._see_off(self.sessions.of_node(node), _LOGOUT_SECONDS)
+        await self.sessions.see_off(self.sessions.of_node(node), _LOGOUT_SECONDS)
         self.nodes.pop(node.name, None)
         self._nodes_by_comparable.pop(comparable(node.name), None)
 
@@ -220,6 +223,7 @@ class IscsiTarget:
         node = self.node(name)
         chosen = node.device.free_lun_id() if lun_id == -1 else lun_id
         node.device.add(chosen, self._bdev_for_lun(node.name, chosen, bdev_name))
+        self.sessions.tell_event(node, 0, LunsChanged)
         return chosen
 
     def add_maps(self, name: str, maps: list[Tags]) -> None:
@@ -246,7 +250,7 @@ class IscsiTarget:
         """
         node = self.node(name)
         sessions = [each for each in self.sessions.of_node(node) if tag is None or each.tag == tag]
-        farewell = asyncio.get_running_loop().create_task(self._see_off(sessions, _LOGOUT_SECONDS))
+        farewell = asyncio.get_running_loop().create_task(self.sessions.see_off(sessions, _LOGOUT_SECONDS))
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)
 
@@ -257,10 +261,14 @@ class IscsiTarget:
                 if lun.bdev is bdev:
                     _log.warning("target node %s loses LUN %d: bdev %s is deleted", node.name, lun.id, bdev.name)
                     node.device.remove(lun.id)
+                    self.sessions.tell_event(node, 0, LunsChanged)
 
     def capacity_changed(self, bdev: Bdev) -> None:
         for node in self.nodes.values():
             node.device.capacity_changed(bdev)
+            for lun in node.device.luns.values():
+                if lun.bdev is bdev:
+                    self.sessions.tell_event(node, lun.id, CapacityChanged)
 
     def users_of(self, bdev: Bdev) -> list[str]:
         """Names of the target nodes that export the bdev."""
@@ -301,31 +309,16 @@ class IscsiTarget:
         return self._connection_number
 
     def reinstate(self, session: Session) -> None:
-        """A new session of a nexus that has one ends the old one (RFC 7143 §6.3.5)."""
-        if self.options.allow_duplicated_isid:
-            return
-        for old in self.sessions.same_nexus(session.key):
-            if old.connection is not None:
-                _log.info("%s ends: its initiator logged in again", old.connection)
-                old.connection.close()
+        """A new session of a nexus that has one ends the old one."""
+        self.sessions.reinstate(session)
+
+    def join(self, session: Session, cid: int) -> None:
+        """Let one more connection, numbered ``cid``, into a session. Raises Busy when it has as many as agreed on."""
+        self.sessions.join(session, cid)
 
     def connections(self) -> list[dict[str, Any]]:
         """As iscsi_get_connections gives them, and the initiator's name and the portal group's tag."""
-        return [_connection_to_rpc(each) for each in sorted(self._connections, key=lambda each: each.number)]
-
-    def connection_closed(self, connection: Connection) -> None:
-        self._connections.discard(connection)
-        for event in self._departures:
-            event.set()
-
-    def when_settled(self, task: IscsiTask) -> asyncio.Future[None]:
-        """A future that is done when the aborted ``task`` has come to rest."""
-        return self._settling.setdefault(task, asyncio.get_running_loop().create_future())
-
-    def task_settled(self, task: IscsiTask) -> None:
-        waiting = self._settling.pop(task, None)
-        if waiting is not None:
-            waiting.set_result(None)
+        return [_connection_to_rpc(each) for each in sorted(self.sessions.connections, key=lambda each: each.number)]
 
     async def shutdown(self) -> None:
         """Stop accepting, ask everybody to log out, wait a moment, drop those that are left."""
@@ -333,34 +326,15 @@ class IscsiTarget:
         self.serving = False
         for group in self.portal_groups.values():
             group.close(loop)
-        await self._see_off(list(self.sessions), _SHUTDOWN_SECONDS)
-        for connection in list(self._connections):
+        self.sessions.are_ending = True
+        await self.sessions.see_off(list(self.sessions), _SHUTDOWN_SECONDS)
+        for connection in list(self.sessions.connections):
             connection.close()
         await asyncio.gather(*self._farewells, return_exceptions=True)
 
-    async def _see_off(self, sessions: list[Session], seconds: int) -> None:
-        """Request logout of these sessions, and close those that are there after ``seconds``."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        present = {each.connection for each in sessions if each.connection is not None}
-        for connection in present:
-            connection.request_logout(seconds)
-        departure = asyncio.Event()
-        self._departures.add(departure)
-        try:
-            while present & self._connections:
-                departure.clear()
-                await asyncio.wait_for(departure.wait(), deadline - loop.time())
-        except asyncio.TimeoutError:
-            for connection in present & self._connections:
-                _log.warning("%s did not log out within %d s and is dropped", connection, seconds)
-                connection.close()
-        finally:
-            self._departures.discard(departure)
-
     def _accept(self, sock: socket.socket, portal: Portal) -> None:
         try:
-            self._connections.add(Connection(sock, portal, self, self._shared))
+            self.sessions.connections.add(Connection(sock, portal, self, self._shared))
         except OSError as error:
             # The peer was gone before its connection was set up.
             _log.info("portal %s: connection lost at once: %s", portal, error.strerror)
@@ -374,7 +348,7 @@ def _connection_to_rpc(connection: Connection) -> dict[str, Any]:
         "id": connection.number,
         "cid": connection.cid,
         "tsih": session.tsih if session else 0,
-        "state": "exiting" if connection.logging_out else "running" if session else "invalid",
+        "state": "exiting" if connection.leaving else "running" if session else "invalid",
         "login_phase": "full_feature_phase" if session else "security_negotiation_phase",
         "initiator_addr": connection.peer,
         "target_addr": connection.local,

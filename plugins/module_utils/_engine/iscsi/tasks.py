@@ -1,23 +1,35 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Task management (RFC 7143 §11.5, §11.6): aborting commands and resetting logical units."""
+"""Task management (RFC 7143 §11.5, §11.6; RFC 7144 §6): aborting commands, asking about them, resetting.
+
+A function that is about many tasks begins when every command before it has come, on whatever connection, and is
+answered when the last task that it aborts has come to rest in its bdev (RFC 7143 §4.2.3.3). R2Ts of aborted tasks are
+not waited for: initiators such as Linux stop sending after such a request. Data that still comes is dropped.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Callable, Final, NamedTuple
 
-from ..scsi.device import LogicalUnit
-from ..scsi.sense import BusDeviceReset
+from ..errors import Busy
+from ..scsi.device import LogicalUnit, Nexus
+from ..scsi.sense import BusDeviceReset, CommandsCleared, NexusLossOccurred, ScsiError
 from . import pdu
-from .transfer import IscsiTask, forget
+from .command import IscsiTask
+from .fence import behind_fence
+from .session import HALF, SERIAL_MASK
+from .settling import wait_for
+from .transfer import forget
 
 if TYPE_CHECKING:
     from .connection import Connection
 
-COMPLETE, NO_TASK, NO_LUN, CANNOT_REASSIGN, NOT_SUPPORTED = 0, 1, 2, 4, 5
+COMPLETE, NO_TASK, NO_LUN, CANNOT_REASSIGN, NOT_SUPPORTED, SUCCEEDED, REJECTED = 0, 1, 2, 4, 5, 7, 255
+
+_COLD_RESET: Final = "an initiator asked for a cold reset of the target node"
 
 
 class Request(NamedTuple):
@@ -27,62 +39,171 @@ class Request(NamedTuple):
     lun_field: int
     itt: int
     referenced: int
+    cmd_sn: int
+    ref_cmd_sn: int
+
+
+class Outcome(NamedTuple):
+    """What to answer, as soon as what was aborted has come to rest."""
+
+    response: int
+    settled: list[asyncio.Future[None]] = []
+    information: bytes = bytes(3)
+    """Additional response information (RFC 7144 §6.2)."""
+    then: Callable[[], None] | None = None
+    """What to do after the answer."""
 
 
 Found = tuple["Connection", IscsiTask]
 
 
+class Function(NamedTuple):
+    """A row of the table of functions."""
+
+    carry_out: Callable[[Connection, Request], Outcome]
+    waits: bool = False
+    """Begins when every command before it has come."""
+    plugs: bool = False
+    """Takes commands before it that have not come as received: they are aborted too (RFC 7143 §4.2.3.3 b)."""
+
+
 def manage(connection: Connection, request: Request) -> None:
-    """Carry the request out. It is answered when the last task it aborts has come to rest in its bdev."""
+    """Carry the request out, now or when earlier commands have come, and answer it."""
     function = _FUNCTIONS.get(request.function)
-    response, settled = function(connection, request) if function else (NOT_SUPPORTED, [])
-    if not settled:
-        _respond(connection, request, response)
+    if function is None:
+        _respond(connection, request, Outcome(NOT_SUPPORTED))
         return
-    everything = asyncio.gather(*settled)
-    everything.add_done_callback(lambda _done: _respond(connection, request, response))
+    session = connection.open_session
+    missing = (request.cmd_sn - session.exp_cmd_sn) & SERIAL_MASK
+    if missing and missing <= (session.limit - session.exp_cmd_sn) & SERIAL_MASK < HALF:
+        if function.plugs:
+            session.plug_up_to(request.cmd_sn)
+            session.catch_up()
+        elif function.waits:
+            try:
+                session.defer(request.cmd_sn, lambda: _carry_out(connection, request, function))
+            except Busy:
+                _respond(connection, request, Outcome(REJECTED))
+            return
+    _carry_out(connection, request, function)
 
 
-Outcome = tuple[int, list["asyncio.Future[None]"]]
+def _carry_out(connection: Connection, request: Request, function: Function) -> None:
+    if connection.closed:
+        return
+    outcome = function.carry_out(connection, request)
+    wait_for(outcome.settled, lambda: behind_fence(connection, lambda: _respond(connection, request, outcome)))
+
+
+# -- the functions -----------------------------------------------------------------------------------------------------
 
 
 def _abort_task(connection: Connection, request: Request) -> Outcome:
-    for owner, task in _tasks(connection, None):
-        if owner is connection and task.itt == request.referenced:
-            return COMPLETE, _abort([(owner, task)])
-    return NO_TASK, []
+    for task in connection.unfinished():
+        if task.itt == request.referenced:
+            return Outcome(COMPLETE, _abort([(connection, task)]))
+    session = connection.open_session
+    before = (request.cmd_sn - request.ref_cmd_sn) & SERIAL_MASK
+    if 0 < before < HALF and session.plug(request.ref_cmd_sn):
+        session.catch_up()
+        return Outcome(COMPLETE)  # it has not come yet; when it comes, it is ignored (RFC 7143 §11.6.1)
+    return Outcome(NO_TASK)
 
 
 def _abort_task_set(connection: Connection, request: Request) -> Outcome:
     lun = _lun(connection, request)
     if lun is None:
-        return NO_LUN, []
-    return COMPLETE, _abort([found for found in _tasks(connection, lun) if found[0] is connection])
+        return Outcome(NO_LUN)
+    return Outcome(COMPLETE, _abort(list(_own_tasks(connection, lun))))
+
+
+def _clear_task_set(connection: Connection, request: Request) -> Outcome:
+    """As ABORT TASK SET, of all initiators; those who lose commands are told (SAM-5 §5.10)."""
+    lun = _lun(connection, request)
+    if lun is None:
+        return Outcome(NO_LUN)
+    found = list(_tasks(connection, lun))
+    _tell({owner.open_session.nexus for owner, _task in found}, connection, [lun], CommandsCleared)
+    return Outcome(COMPLETE, _abort(found) + connection.target.settling.left_on(lun))
 
 
 def _logical_unit_reset(connection: Connection, request: Request) -> Outcome:
     lun = _lun(connection, request)
     if lun is None:
-        return NO_LUN, []
-    return COMPLETE, _reset(connection, [lun])
+        return Outcome(NO_LUN)
+    return Outcome(COMPLETE, _reset(connection, [lun]))
 
 
 def _target_warm_reset(connection: Connection, _request: Request) -> Outcome:
-    nexus = connection.open_session.nexus
-    return COMPLETE, _reset(connection, list(nexus.device.luns.values()) if nexus else [])
+    return Outcome(COMPLETE, _reset(connection, _luns(connection)))
+
+
+def _target_cold_reset(connection: Connection, _request: Request) -> Outcome:
+    """A warm reset after which every connection of every initiator to this target node ends (RFC 7143 §11.5.1)."""
+    node, target = connection.open_session.node, connection.target
+    settled = _reset(connection, _luns(connection))
+    return Outcome(
+        COMPLETE, settled, then=lambda: target.sessions.drop(target.sessions.of_node(node) if node else [], _COLD_RESET)
+    )
 
 
 def _task_reassign(_connection: Connection, _request: Request) -> Outcome:
-    return CANNOT_REASSIGN, []
+    return Outcome(CANNOT_REASSIGN)
 
 
-_FUNCTIONS: Final[dict[int, Callable[[Connection, Request], Outcome]]] = {
-    1: _abort_task,
-    2: _abort_task_set,
-    5: _logical_unit_reset,
-    6: _target_warm_reset,
-    8: _task_reassign,
+def _query_task(connection: Connection, request: Request) -> Outcome:
+    present = any(task.itt == request.referenced for task in connection.unfinished())
+    return Outcome(SUCCEEDED if present else COMPLETE)
+
+
+def _query_task_set(connection: Connection, request: Request) -> Outcome:
+    lun = _lun(connection, request)
+    if lun is None:
+        return Outcome(NO_LUN)
+    return Outcome(SUCCEEDED if any(_own_tasks(connection, lun)) else COMPLETE)
+
+
+def _nexus_reset(connection: Connection, _request: Request) -> Outcome:
+    """I_T NEXUS RESET: as if the nexus had been lost, but the session goes on (SAM-5 §7.7)."""
+    nexus = connection.open_session.nexus
+    settled = _abort([found for lun in _luns(connection) for found in _own_tasks(connection, lun)])
+    if nexus is not None:
+        nexus.lost()
+        for lun in _luns(connection):
+            nexus.attend(lun.id, NexusLossOccurred)
+    return Outcome(COMPLETE, settled)
+
+
+def _query_async_event(connection: Connection, request: Request) -> Outcome:
+    """QUERY ASYNCHRONOUS EVENT: the sense key and codes of the unit attention that waits (SAM-5 §7.10)."""
+    nexus, lun = connection.open_session.nexus, _lun(connection, request)
+    if nexus is None or lun is None:
+        return Outcome(NO_LUN)
+    waiting = nexus.attentions.get(lun.id)
+    if not waiting:
+        return Outcome(COMPLETE)
+    attention = waiting[0]
+    depth = min(len(waiting), 3)
+    return Outcome(SUCCEEDED, information=bytes([depth << 4 | attention.key, *attention.code]))
+
+
+_FUNCTIONS: Final[dict[int, Function]] = {
+    1: Function(_abort_task),
+    2: Function(_abort_task_set, waits=True),
+    # 3, CLEAR ACA: no command can establish an auto contingent allegiance (NormACA=0)
+    4: Function(_clear_task_set, waits=True),
+    5: Function(_logical_unit_reset, waits=True),
+    6: Function(_target_warm_reset, plugs=True),
+    7: Function(_target_cold_reset, plugs=True),
+    8: Function(_task_reassign),
+    9: Function(_query_task),
+    10: Function(_query_task_set, waits=True),
+    11: Function(_nexus_reset, waits=True),
+    12: Function(_query_async_event),
 }
+
+
+# -- what they are made of ---------------------------------------------------------------------------------------------
 
 
 def _reset(connection: Connection, luns: list[LogicalUnit]) -> list[asyncio.Future[None]]:
@@ -90,37 +211,46 @@ def _reset(connection: Connection, luns: list[LogicalUnit]) -> list[asyncio.Futu
     settled: list[asyncio.Future[None]] = []
     own = connection.open_session.nexus
     for lun in luns:
-        settled += _abort(list(_tasks(connection, lun)))
-        for nexus in own.device.nexuses if own else ():
-            if nexus is not own:
-                nexus.attend(lun.id, BusDeviceReset)
+        settled += _abort(list(_tasks(connection, lun))) + connection.target.settling.left_on(lun)
+    _tell(own.device.nexuses if own else (), connection, luns, BusDeviceReset)
     return settled
 
 
-def _tasks(connection: Connection, lun: LogicalUnit | None) -> Iterator[Found]:
-    """Unfinished tasks of the node's sessions, on ``lun`` or on any logical unit."""
+def _tell(
+    nexuses: Iterable[Nexus | None], connection: Connection, luns: list[LogicalUnit], attention: type[ScsiError]
+) -> None:
+    """A unit attention for each of these nexuses that is not the one of ``connection``."""
+    for nexus in nexuses:
+        if nexus is not None and nexus is not connection.open_session.nexus:
+            for lun in luns:
+                nexus.attend(lun.id, attention)
+
+
+def _tasks(connection: Connection, lun: LogicalUnit) -> Iterator[Found]:
+    """Unfinished tasks of all sessions on a logical unit of the node."""
     node = connection.open_session.node
     for session in connection.target.sessions.of_node(node) if node else []:
-        owner = session.connection
-        if owner is None:
-            continue
-        unfinished = [each.task for each in owner.incoming.values()] + list(owner.running.values())
-        for task in unfinished:
-            if lun is None or task.lun is lun:
-                yield owner, task
+        for owner in list(session.connections.values()):
+            yield from ((owner, task) for task in owner.unfinished() if task.lun is lun)
+
+
+def _own_tasks(connection: Connection, lun: LogicalUnit) -> Iterator[Found]:
+    """Those of this session, on all its connections."""
+    return (found for found in _tasks(connection, lun) if found[0].session is connection.session)
 
 
 def _abort(found: list[Found]) -> list[asyncio.Future[None]]:
     """Never answer these tasks. Gives a future for each that its bdev is still working on."""
     settled: list[asyncio.Future[None]] = []
     for owner, task in found:
-        task.aborted = True
+        was_aborted = task.aborted
+        task.abort()
         incoming = owner.incoming.get(task.itt)
         if incoming is not None:
             forget(owner, incoming)
         else:
-            settled.append(owner.target.when_settled(task))
-        if not task.immediate:
+            settled.append(owner.target.settling.when_settled(task))
+        if not task.immediate and not was_aborted:
             owner.open_session.release()
     return settled
 
@@ -130,13 +260,19 @@ def _lun(connection: Connection, request: Request) -> LogicalUnit | None:
     return nexus.device.by_field.get(request.lun_field) if nexus else None
 
 
-def _respond(connection: Connection, request: Request, response: int) -> None:
-    if connection.closed:
-        return
-    session = connection.open_session
-    connection.send(
-        pdu.TASK_MANAGEMENT_RESPONSE_PDU.pack(
-            *(pdu.TASK_MANAGEMENT_RESPONSE, pdu.FINAL, response, 0, request.itt),
-            *(connection.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn),
+def _luns(connection: Connection) -> list[LogicalUnit]:
+    nexus = connection.open_session.nexus
+    return list(nexus.device.luns.values()) if nexus else []
+
+
+def _respond(connection: Connection, request: Request, outcome: Outcome) -> None:
+    if not connection.closed:
+        session = connection.open_session
+        connection.send(
+            pdu.TASK_MANAGEMENT_RESPONSE_PDU.pack(
+                *(pdu.TASK_MANAGEMENT_RESPONSE, pdu.FINAL, outcome.response, 0, outcome.information, request.itt),
+                *(connection.next_stat_sn(), session.exp_cmd_sn, session.max_cmd_sn),
+            )
         )
-    )
+    if outcome.then is not None:
+        outcome.then()

@@ -108,6 +108,10 @@ class Nexus:
         if attention not in waiting:
             waiting.append(attention)
 
+    def lost(self) -> None:
+        """I_T nexus loss (SAM-5 §6.3.4): what the logical units keep for this nexus alone is gone."""
+        self.attentions.clear()
+
     def next_attention(self, lun_id: int) -> ScsiError | None:
         """Take the oldest unit attention of the LUN, if there is one."""
         waiting = self.attentions.get(lun_id)

@@ -122,6 +122,27 @@ class BusDeviceReset(ScsiError):
     code = (0x29, 0x03)
 
 
+class NexusLossOccurred(ScsiError):
+    """I_T NEXUS LOSS OCCURRED (SAM-5 §6.3.4)."""
+
+    key = UNIT_ATTENTION
+    code = (0x29, 0x07)
+
+
+class CommandsCleared(ScsiError):
+    """COMMANDS CLEARED BY ANOTHER INITIATOR."""
+
+    key = UNIT_ATTENTION
+    code = (0x2F, 0x00)
+
+
+class CommandsClearedByEvent(ScsiError):
+    """SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT (RFC 7143 §7.1.5): their connection ended before the session."""
+
+    key = UNIT_ATTENTION
+    code = (0x47, 0x7F)
+
+
 class CapacityChanged(ScsiError):
     key = UNIT_ATTENTION
     code = (0x2A, 0x09)

@@ -33,6 +33,7 @@ EXTENSIONS: Final = (
     "iscsi_get_portal_groups.chap_group",
     "iscsi_get_target_nodes.redirects",
     "iscsi_portal_group_set_auth.inherit",
+    "iscsi_target_node_set_redirect.permanent",
 )
 """Where the engine goes beyond SPDK's methods."""
 

@@ -128,20 +128,22 @@ def remove_maps(engine: Engine, name: str, pg_ig_maps: list[tuple[int, int]]) ->
     return True
 
 
-def set_redirect(engine: Engine, name: str, pg_tag: int, redirect_host: str | None, redirect_port: str | None) -> bool:
+def set_redirect(
+    engine: Engine, name: str, pg_tag: int, redirect_host: str | None, redirect_port: str | None, permanent: bool
+) -> bool:
     with worded(f"Target {name} is not found"):
         engine.target.node(name)
     with worded(f"Failed to redirect target {name}, (-22): Invalid argument"):
-        engine.target.set_redirect(name, pg_tag, _redirect(redirect_host, redirect_port))
+        engine.target.set_redirect(name, pg_tag, _redirect(redirect_host, redirect_port, permanent))
     return True
 
 
-def _redirect(host: str | None, port: str | None) -> Redirect | None:
-    if host is None and port is None:
+def _redirect(host: str | None, port: str | None, permanent: bool) -> Redirect | None:
+    if host is None and port is None and not permanent:
         return None
     if host is None or port is None:
         raise Invalid("redirect_host and redirect_port go together; without both of them a redirect ends")
-    return Redirect.parse(host, port)
+    return Redirect.parse(host, port, permanent)
 
 
 def request_logout(engine: Engine, name: str, pg_tag: int) -> bool:
@@ -276,6 +278,8 @@ METHODS: Final = (
             "pg_tag": _TAG,
             "redirect_host": optional(string(256)),
             "redirect_port": optional(string(16)),
+            # Ours: login status 0102 instead of 0101.
+            "permanent": optional(boolean, False),
         },
         mutates=True,
         subject=Subject(TARGET_NODE, "name", part="redirect", which="pg_tag"),

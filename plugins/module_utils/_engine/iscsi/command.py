@@ -1,0 +1,49 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A SCSI command with what iSCSI knows of it."""
+
+from __future__ import annotations
+
+from ..scsi.device import LogicalUnit, Nexus, Task
+
+
+class IscsiTask(Task):
+    """A SCSI command with what iSCSI knows of it."""
+
+    wanted: int = 0
+    """Data-Out bytes the command itself asks for."""
+    buffer: bytearray | None = None
+    """Where the data was received, to be used again."""
+    finished: bool = False
+    unusual: bool = False
+    """It is aborted or moves data both ways: only then the two that follow are looked at."""
+    aborted: bool = False
+    read_length: int = 0
+    """Bytes that the initiator has room for, of a command that moves data both ways; ``expected`` is what it gives."""
+
+    def __init__(
+        self,
+        nexus: Nexus,
+        lun: LogicalUnit | None,
+        cdb: bytes,
+        itt: int,
+        lun_field: int,
+        expected: int,
+        immediate: bool,
+    ) -> None:
+        # Task.__init__() written out, as this runs for every command.
+        self.nexus = nexus
+        self.lun = lun
+        if lun is not None:
+            self.unit = lun
+        self.cdb = cdb
+        self.itt = itt
+        self.lun_field = lun_field
+        self.expected = expected
+        """Expected data transfer length, bytes: what the initiator has room for or has to give."""
+        self.immediate = immediate
+
+    def abort(self) -> None:
+        """Never answer it."""
+        self.unusual = self.aborted = True

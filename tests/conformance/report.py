@@ -1,0 +1,42 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What iscsi-test-cu says, counted honestly: to CUnit a skipped test is a passed one, and its summary has no skips."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+PASS, FAIL, SKIP = "pass", "fail", "skip"
+
+_SUITE: Final = re.compile(r"^Suite: (\S+)", re.MULTILINE)
+_TEST: Final = re.compile(r"^ *Test: (\S+) \.\.\.(.*?)(?:^|(?<=\.\.\.))(passed|FAILED)", re.MULTILINE | re.DOTALL)
+_HARMLESS: Final = "LUN too small"
+"""A single check is left out, not the test."""
+
+
+def outcomes(output: str) -> dict[str, str]:
+    """Each test as ``Suite.Test`` with its outcome; probes at the start and other words outside of tests do not count.
+
+    Empty for a run that never got to its tests.
+    """
+    if "Run Summary" not in output:
+        return {}
+    found = {}
+    parts = _SUITE.split(output)
+    for suite, body in zip(parts[1::2], parts[2::2]):
+        for name, said, verdict in _TEST.findall(body):
+            found[f"{suite}.{name}"] = FAIL if verdict == "FAILED" else SKIP if _skips(said) else PASS
+    return found
+
+
+def _skips(said: str) -> bool:
+    return any("[SKIPPED]" in line and _HARMLESS not in line for line in said.splitlines())
+
+
+def totals(results: Mapping[str, str]) -> str:
+    counts = Counter(results.values())
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in (PASS, FAIL, SKIP))
