@@ -214,9 +214,17 @@ class Connection(Worker):
     def acknowledged(self) -> asyncio.Future[None]:
         """A future that is done when the initiator has everything that was sent so far."""
         future: asyncio.Future[None] = self._loop.create_future()
-        self._fences.append((self.stat_sn, future))
-        self.ping()
+        if self.closed or self.leaving:
+            future.set_result(None)
+        else:
+            self._fences.append((self.stat_sn, future))
+            self.ping()
         return future
+
+    @property
+    def is_awaited(self) -> bool:
+        """Somebody waits for the initiator to acknowledge what was sent here."""
+        return bool(self._fences)
 
     def note_acknowledgement(self, exp_stat_sn: int) -> None:
         """The initiator answered a NOP-In."""
