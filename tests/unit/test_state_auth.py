@@ -13,7 +13,11 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.facts import
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.methods import all_methods
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.schema import Mismatch
 from ansible_collections.openlun.iscsi.plugins.module_utils._rpc import Call, CallError
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.auth import secrets_in, without_secrets
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.auth import (
+    secrets_in,
+    without_secrets,
+    words_beside_users,
+)
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.declaration import declare, entries_of
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.executor import Failed, execute
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.operations import Operation
@@ -419,3 +423,14 @@ def test_secrets_are_found_in_parameters_and_masked_in_answers() -> None:
     assert without_secrets([params]) == [
         {"tag": 1, "secrets": [{"user": "u", "secret": "********", "muser": "t", "msecret": "********"}]}
     ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"secrets": [{"user": "u1", "secert": "one"}, {"muser": "t", "msecret": "two", "secret": None}]},
+        {"auth_groups": [{"tag": 1, "secrets": [{"password": "one"}, "two"]}, "nonsense"], "secrets": "nonsense"},
+    ],
+)
+def test_whatever_stands_in_secrets_beside_the_users_is_hidden(options: dict[str, Any]) -> None:
+    assert list(words_beside_users(options)) == ["one", "two"]

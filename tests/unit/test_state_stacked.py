@@ -9,12 +9,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.bdevs import Latency
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.declaration import declare, entries_of
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.executor import execute
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.operations import Operation
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.planner import Refused, plan
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.reader import read
 from fake_engine import FakeEngine
+from planning import converge, planned, refused
 
 GIB = 1 << 30
 DISKS: list[dict[str, Any]] = [{"name": f"d{number}", "type": "null", "size": "2GiB"} for number in range(3)]
@@ -30,23 +27,6 @@ GROUPS: dict[str, Any] = {
 def node(*bdevs: str) -> dict[str, Any]:
     luns = [{"id": number, "bdev": bdev} for number, bdev in enumerate(bdevs)]
     return {"name": "n1", "luns": luns, "maps": [{"portal_group": 1, "initiator_group": 2}]}
-
-
-def planned(engine: FakeEngine, *, force: bool = False, prune: bool = False, **variables: Any) -> list[Operation]:
-    snapshot = read(engine)
-    declaration = declare(entries_of(variables), snapshot.can.node_base)
-    return plan(snapshot.state, declaration, snapshot.can, force=force, prune=prune)
-
-
-def converge(engine: FakeEngine, **variables: Any) -> None:
-    execute(planned(engine, **variables), engine)
-    engine.written.clear()
-
-
-def refused(engine: FakeEngine, **variables: Any) -> str:
-    with pytest.raises(Refused) as refusal:
-        planned(engine, **variables)
-    return str(refusal.value)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from .base import BDEV, Ref, label
 from .bdevs import MIB, Bdev
 from .context import Context, Found, dangling, noun
 from .declaration import Wish
-from .drivers import DRIVERS, OPTIONS, RAID, RAID1, SPLIT, giver_of
+from .drivers import DRIVERS, OPTIONS, PART, RAID, RAID1, SPLIT, giver_of
 from .model import TargetNode
 from .sizes import show_size
 
@@ -117,8 +117,8 @@ def _size_of_parts(split: Bdev, live: Bdev | None, size: int, wish: Wish, contex
     if size % MIB and (live is None or live.size != size):
         yield wish.at("size"), f"{show_size(size)} are no whole MiB, in which engines count the parts of a split."
     [base] = split.base_bdevs if split.base_bdevs and len(split.base_bdevs) == 1 else ("",)
-    whole = context.goal.objects.get((BDEV, base))
-    if isinstance(whole, Bdev) and whole.size is not None and size * (split.count or 1) > whole.size:
+    whole = _settled(base, context)
+    if whole is not None and whole.size is not None and size * (split.count or 1) > whole.size:
         why = f"{split.count} parts of {show_size(size)} are more than the {show_size(whole.size)} of {base}"
         yield wish.at("size"), f"{why}. Leave it out for parts as large as possible."
 
@@ -142,10 +142,18 @@ def _bases(bdev: Bdev, wish: Wish, context: Context) -> Found:
         yield path, f"a bdev of type {bdev.type} is made of one bdev, not of {number}."
     elif number < fewest:
         yield path, f"{bdev.level} needs at least {fewest} bdevs."
-    disks = (context.goal.objects.get((BDEV, base)) for base in bdev.base_bdevs)
-    blocks = {disk.block_size for disk in disks if isinstance(disk, Bdev) and disk.block_size is not None}
+    disks = (_settled(base, context) for base in bdev.base_bdevs)
+    blocks = {disk.block_size for disk in disks if disk is not None and disk.block_size is not None}
     if len(blocks) > 1:
         yield path, f"bdevs with blocks of {' and of '.join(map(str, sorted(blocks)))} bytes make no {bdev.type}."
+
+
+def _settled(name: str, context: Context) -> Bdev | None:
+    """The bdev, if its size and its blocks are its own: those of what is made of other bdevs may change with these."""
+    each = context.goal.objects.get((BDEV, name))
+    if not isinstance(each, Bdev) or each.base_bdevs or each.type == PART or giver_of(name) in context.goal.coming:
+        return None
+    return each
 
 
 def _is_made_of(name: str, part: str, context: Context) -> bool:

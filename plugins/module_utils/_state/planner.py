@@ -109,15 +109,15 @@ def _plan_bdev(live: Bdev | None, want: Bdev, scene: Scene) -> Iterator[Operatio
 _LIVE_OF_BDEVS: Final = frozenset(("qos", "latency"))
 
 
-def _risks(live: Bdev, properties: Set[str]) -> tuple[str, ...]:
+def _risks(live: Bdev, properties: Set[str]) -> Iterator[str]:
     """What a replacement does to the data, by what differs. A file that another one takes the place of stays."""
     if live.type == NVME or properties & {"base_bdevs", "pool", "image", "cluster"}:
-        return ("puts another device in its place",)
-    if live.type == RAID and properties & {"level", "strip_size"}:
-        return ("lays its data out anew",)
-    if live.type == SPLIT:
-        return ("cuts its bdev into other parts",)
-    return _lost_data(live)
+        yield "puts another device in its place"
+    elif live.type == RAID and properties & {"level", "strip_size"}:
+        yield "lays its data out anew"
+    elif live.type == SPLIT:
+        yield "cuts its bdev into other parts"
+    yield from _lost_data(live)
 
 
 def _claims(live: Bdev, scene: Scene) -> tuple[str, ...]:
