@@ -415,6 +415,7 @@ def test_another_device_in_the_same_slot_is_not_used() -> None:
             model.gone = False
             await until(lambda: model.closed > looks + 1)
             assert controller.missing
+            assert "another device is there now: Model, serial OTHER; it was Model, serial MODEL0" in controller.trouble
             with pytest.raises(OSError, match="the device is gone"):
                 await disk(controller).write(0, b"a" * 512)
             assert model.done == []
@@ -472,6 +473,39 @@ def test_a_controller_that_never_gets_ready_is_an_error_that_names_it(monkeypatc
             async with attached(model):
                 pass
         assert model.closed == 1
+        model.end()
+
+    run(scene)
+
+
+def test_a_device_that_is_open_when_nobody_wants_it_any_more_is_closed() -> None:
+    async def scene() -> None:
+        model = Model()
+        opening: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        controller = Controller("NVMe1", model.address, lambda: model, lambda *_what: opening, QUICK)
+        starting = asyncio.ensure_future(controller.start())
+        await asyncio.sleep(0)
+        starting.cancel()
+        await asyncio.wait([starting])
+        assert model.closed == 0
+        opening.set_result(model)
+        await until(lambda: model.closed == 1)
+        model.end()
+
+    run(scene)
+
+
+def test_an_attachment_that_is_given_up_gives_everything_back() -> None:
+    async def scene() -> None:
+        model = Model()
+        model.starts = False
+        controller = Controller("NVMe1", model.address, lambda: model, submit, QUICK, make_memory=model.memory)
+        starting = asyncio.ensure_future(controller.start())
+        await until(lambda: bool(model.registers[CC] & 1))
+        starting.cancel()
+        await asyncio.wait([starting])
+        del starting  # and with it what was on its stack
+        assert (model.closed, model.pages_in_use, model._mastering) == (1, 0, False)
         model.end()
 
     run(scene)

@@ -20,7 +20,7 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors impor
     NoDevice,
     Unsupported,
 )
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.nvme import device, memory, pci, uio, vfio
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.nvme import device, memory, numa, pci, uio, vfio
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.nvme.claim import Claim
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.nvme.memory import HUGE, PAGE, DmaMemory, HugePage
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.nvme.pci import PciFunction
@@ -373,3 +373,22 @@ def test_a_page_knows_where_it_is() -> None:
     page.view[:4] = b"here"
     assert ctypes.string_at(page.virtual, 4) == b"here"
     page.give_back()
+
+
+def policy() -> tuple[int, int]:
+    """This thread's way to choose memory: the kernel's number of it, and the first nodes."""
+    mode, mask = ctypes.c_int(), (ctypes.c_ulong * 16)()
+    if ctypes.CDLL(None).syscall(239, ctypes.byref(mode), mask, 1024, None, 0):
+        pytest.skip("this kernel knows no NUMA policies")
+    return mode.value, mask[0]
+
+
+def test_memory_near_a_device_is_preferred_only_while_it_is_taken() -> None:
+    before = policy()
+    with numa.near(0):
+        assert policy() == (1, 1)
+    assert policy() == before
+    with numa.near(-1):
+        assert policy() == before
+    with numa.near(77):  # no such node
+        assert policy() == before

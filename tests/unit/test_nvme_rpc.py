@@ -152,7 +152,11 @@ def test_what_spdk_saves_is_taken(with_host: Callable[..., None]) -> None:
         ({"traddr": "10.0.0.1"}, -22, "'10.0.0.1' is not a PCI address"),
         ({"prchk_guard": True}, -95, "prchk_guard: protection information is not supported"),
         ({"name": ""}, -32603, "spdk_json_decode_object failed"),
-        ({"name": "NVMe1"}, -17, "there is one of that name already, at 0000:01:00.0"),
+        (
+            {"name": "NVMe1"},
+            -114,
+            "^A controller named NVMe1 already exists and multipath is disabled: .* at 0000:01:00.0",
+        ),
         ({"traddr": "01:00.0"}, -17, "0000:01:00.0 is attached already, as NVMe1"),
         ({"traddr": "02:00.0", "name": "M"}, -17, "bdev Mn1: there is one of that name already"),
     ],

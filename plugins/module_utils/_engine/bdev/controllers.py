@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from .nvme import NvmeBdev
 
 _LOG = logging.getLogger(__name__)
+
+
+class NameTaken(Exists):
+    """A controller of this name exists."""
+
+    errno = errno.EALREADY
 
 
 class Attached(NamedTuple):
@@ -120,7 +127,7 @@ class NvmeControllers:
             *self._coming.items(),
         ]:
             if taken == name:
-                raise Exists(f"NVMe controller {name}: there is one of that name already, at {at}")
+                raise NameTaken(f"there is one of that name already, at {at}")
             if at == address:
                 raise Exists(f"NVMe controller {name}: {address} is attached already, as {taken}")
 

@@ -13,7 +13,7 @@ from .queue import Command, QueuePair
 
 DEPTH: Final = 16
 
-_DELETE_SQ, _CREATE_SQ, _DELETE_CQ, _CREATE_CQ = 0x00, 0x01, 0x04, 0x05
+_CREATE_SQ, _CREATE_CQ = 0x01, 0x05
 _IDENTIFY, _ABORT, _SET_FEATURES = 0x06, 0x08, 0x09
 _FEATURE_QUEUES: Final = 0x07
 _CONTIGUOUS: Final = 1
@@ -79,10 +79,6 @@ class Admin:
         size = (depth - 1) << 16 | number
         await self._execute(_CREATE_CQ, 0, size, flags, prp1=completion)
         await self._execute(_CREATE_SQ, 0, size, number << 16 | _CONTIGUOUS, prp1=submission)
-
-    async def delete_queues(self, number: int) -> None:
-        await self._execute(_DELETE_SQ, 0, number)
-        await self._execute(_DELETE_CQ, 0, number)
 
     async def abort(self, queue: int, cid: int) -> bool:
         """True when the controller has aborted the command, whose completion then comes."""

@@ -20,7 +20,7 @@ from .device import Device
 from .errors import ControllerFailed, Pulled
 from .identify import ControllerInfo, NamespaceInfo
 from .io import IoChannel
-from .memory import DmaMemory
+from .memory import DmaMemory, HugePage
 from .queue import Command
 from .setup import IO_QUEUE, Hardware, Working
 
@@ -58,10 +58,6 @@ class Times(NamedTuple):
 _DEFAULT_TIMES: Final = Times()
 
 
-def _host_memory(device: Device) -> DmaMemory:
-    return DmaMemory(device.to_bus)
-
-
 class Controller:
     """``open_device`` opens the hardware, blocking, and raises EngineError; ``submit`` runs that in a pool."""
 
@@ -73,7 +69,7 @@ class Controller:
         submit: Callable[..., Awaitable[Any]],
         times: Times = _DEFAULT_TIMES,
         numa_node: int = -1,
-        make_memory: Callable[[Device], DmaMemory] = _host_memory,
+        make_memory: Callable[[Device], DmaMemory] | None = None,
     ) -> None:
         self.name = name
         self.address = address
@@ -87,7 +83,7 @@ class Controller:
         self._open_device = open_device
         self._submit = submit
         self._times = times
-        self._make_memory = make_memory
+        self._make_memory = make_memory or self._memory_of_the_host
         self._info: ControllerInfo | None = None
         self._hardware: Hardware | None = None
         self._admin: Admin | None = None
@@ -117,6 +113,9 @@ class Controller:
         except _TROUBLE as error:
             self._let_go()
             raise self._explained(error) from error
+        except asyncio.CancelledError:
+            self._let_go()
+            raise
         self._info = working.info
         self.namespaces = working.namespaces
         self._use(working)
@@ -124,7 +123,7 @@ class Controller:
     async def _bring_up(self) -> Working:
         """From whatever state the hardware is in to a controller that works."""
         if self._hardware is None:
-            device = await self._submit(self._open_device)
+            device = await self._opened()
             self._hardware = Hardware.take(self._label, device, self._make_memory)
             if device.interrupts:
                 self._attention = Interrupts(device.interrupts, self._reap)
@@ -132,6 +131,18 @@ class Controller:
                 self._attention = Polling(self._reap, self._in_flight)
         await self._hardware.stop()
         return await self._hardware.start(self._wake, self._use_admin, self._times.admin)
+
+    def _memory_of_the_host(self, device: Device) -> DmaMemory:
+        return DmaMemory(device.to_bus, lambda: HugePage.take(self.numa_node))
+
+    async def _opened(self) -> Device:
+        """The hardware; when nobody waits for it any more it is closed as soon as it is open."""
+        opening = asyncio.ensure_future(self._submit(self._open_device))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_opened)
+            raise
 
     def _use_admin(self, admin: Admin) -> None:
         self._admin = admin
@@ -143,6 +154,7 @@ class Controller:
         if device.removal >= 0:
             self._loop.add_reader(device.removal, self._on_removal, device)
         self.state = State.ENABLED
+        self.trouble = ""
         self._aborting.clear()
         self.io.resume(working.io_queue, self._hardware.memory, working.info.transfer_bytes, self._attention.wake)
         self._watch()
@@ -317,7 +329,10 @@ class Controller:
             working = await self._bring_up()
             self._check_same(working)
         except _TROUBLE as error:
-            _LOG.debug("%s: not back: %s", self._label, error)
+            trouble = str(self._explained(error))
+            if trouble != self.trouble:  # said once, not every time it is looked for
+                _LOG.warning("%s: not back yet: %s", self._label, trouble)
+                self.trouble = trouble
             self._let_go()
             self._timer = self._loop.call_later(self._times.return_check, self._look_for_return)
             return False
@@ -366,3 +381,8 @@ class Controller:
             if hardware.device.removal >= 0:
                 self._loop.remove_reader(hardware.device.removal)
             hardware.let_go()
+
+
+def _close_opened(opening: asyncio.Future[Device]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

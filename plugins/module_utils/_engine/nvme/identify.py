@@ -29,7 +29,6 @@ class ControllerInfo(NamedTuple):
     firmware: str
     controller_id: int
     transfer_bytes: int
-    namespaces: int
     write_cache: bool
     compares: bool
     unmaps: bool
@@ -47,7 +46,6 @@ class ControllerInfo(NamedTuple):
             firmware=_text(data[64:72]),
             controller_id=struct.unpack_from("<H", data, 78)[0],
             transfer_bytes=smallest_page << data[77] if data[77] else 0,
-            namespaces=struct.unpack_from("<I", data, 516)[0],
             write_cache=bool(data[525] & 1),
             compares=bool(oncs & _ONCS_COMPARE),
             unmaps=bool(oncs & _ONCS_UNMAP),

@@ -12,6 +12,7 @@ import mmap
 from typing import Callable, Final
 
 from ..errors import EngineError
+from .numa import near
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,7 +25,6 @@ MAX_HUGE_PAGES: Final = 32
 """Data pages a controller may take: 64 MiB."""
 
 _SIZES: Final = (PAGE, 32 * 1024, 256 * 1024, LARGEST)
-_ENTRIES: Final = HUGE // PAGE
 _MAP_HUGETLB: Final = 0x40000  # linux/mman.h
 _MAP_HUGE_2MB: Final = 21 << 26
 _MAP_POPULATE: Final = 0x8000
@@ -40,11 +40,12 @@ class HugePage:
         self.bus = 0
 
     @classmethod
-    def take(cls) -> HugePage:
-        """A free hugepage of the host. Raises EngineError (ENOMEM) when there is none."""
+    def take(cls, node: int = -1) -> HugePage:
+        """A free hugepage of the host, of this NUMA node if it has one. Raises EngineError (ENOMEM) without any."""
         flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | _MAP_HUGETLB | _MAP_HUGE_2MB | _MAP_POPULATE
         try:
-            return cls(mmap.mmap(-1, HUGE, flags=flags))
+            with near(node):
+                return cls(mmap.mmap(-1, HUGE, flags=flags))
         except OSError as error:
             raise EngineError.from_os(
                 error,
@@ -133,7 +134,7 @@ class DmaMemory:
     def __init__(
         self,
         to_bus: Callable[[HugePage], int],
-        take: Callable[[], HugePage] = HugePage.take,
+        take: Callable[[], HugePage],
         limit: int = MAX_HUGE_PAGES,
     ) -> None:
         self._to_bus = to_bus

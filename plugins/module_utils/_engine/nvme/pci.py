@@ -75,10 +75,6 @@ class PciFunction:
         except ValueError:
             return -1
 
-    @property
-    def vendor(self) -> int:
-        return self._number("vendor")
-
     def text(self, name: str) -> str:
         """The content of one of its files, or nothing."""
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Final
 
 CAP: Final = 0x00
-VS: Final = 0x08
 INTMS: Final = 0x0C
 CC: Final = 0x14
 CSTS: Final = 0x1C

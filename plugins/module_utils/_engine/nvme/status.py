@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 from typing import Final
 
-_CODE: Final = 0x7FF  # status code type and status code
+_CODE: Final = 0x7FF
 _DO_NOT_RETRY: Final = 1 << 14
 
-_GENERIC, _SPECIFIC, _MEDIA = 0x000, 0x100, 0x200
+_GENERIC, _SPECIFIC, _MEDIA = 0x000, 0x100, 0x200  # status code types
 
 _MEANINGS: Final = {
     _GENERIC | 0x01: (errno.EOPNOTSUPP, "invalid opcode"),

@@ -30,6 +30,7 @@ _GROUP_GET_STATUS: Final = 0x3B67
 _GROUP_SET_CONTAINER: Final = 0x3B68
 _GROUP_GET_DEVICE_FD: Final = 0x3B6A
 _DEVICE_GET_REGION_INFO: Final = 0x3B6C
+_DEVICE_GET_IRQ_INFO: Final = 0x3B6D
 _DEVICE_SET_IRQS: Final = 0x3B6E
 _DEVICE_RESET: Final = 0x3B6F
 _IOMMU_MAP_DMA: Final = 0x3B71
@@ -43,6 +44,7 @@ _EVENTFD_TRIGGER: Final = 1 << 2 | 1 << 5
 _MAP_READ_WRITE: Final = 3
 
 _REGION: Final = struct.Struct("=LLLLQQ")
+_IRQ_INFO: Final = struct.Struct("=LLLL")
 _IRQS: Final = struct.Struct("=LLLLL")
 _DMA: Final = struct.Struct("=LLQQQ")
 _STATUS: Final = struct.Struct("=LL")
@@ -82,7 +84,8 @@ class VfioDevice(HeldDevice):
             self._config.change_command(COMMAND_MEMORY, COMMAND_MASTER)
             length, offset = self._region(_BAR0)
             self._show(Window(self._device, length, offset, guard))
-            self.interrupts = self._attach_events(_MSIX, VECTORS)
+            vectors = min(self._interrupts(_MSIX), VECTORS)
+            self.interrupts = self._attach_events(_MSIX, vectors) if vectors else ()
             self.removal = self._attach_removal()
         except OSError as error:
             self._give_back()
@@ -115,6 +118,13 @@ class VfioDevice(HeldDevice):
         fcntl.ioctl(self._device, _DEVICE_GET_REGION_INFO, info)
         _size, _flags, _index, _capabilities, length, offset = _REGION.unpack(info)
         return length, offset
+
+    def _interrupts(self, index: int) -> int:
+        """How many there are of a kind."""
+        info = bytearray(_IRQ_INFO.pack(_IRQ_INFO.size, 0, index, 0))
+        fcntl.ioctl(self._device, _DEVICE_GET_IRQ_INFO, info)
+        count: int = _IRQ_INFO.unpack(info)[3]
+        return count
 
     def _attach_events(self, index: int, count: int) -> tuple[int, ...]:
         """Event descriptors for interrupts."""

@@ -9,6 +9,7 @@ import errno
 import os
 from typing import TYPE_CHECKING, Any, Final
 
+from ...bdev.controllers import NameTaken
 from ...errors import Invalid, NoDevice, NotFound, Unsupported
 from ...facts import MAX_BDEV_NAME_BYTES
 from ..method import DECODE_FAILED, Errors, Method, RpcError, State, Subject
@@ -49,7 +50,12 @@ async def attach_controller(
     for option in ("prchk_reftag", "prchk_guard"):
         if options[option]:
             raise Unsupported(f"NVMe controller {name}: {option}: protection information is not supported")
-    made = await engine.nvme.attach(name, traddr, kept, engine.bdevs)
+    try:
+        made = await engine.nvme.attach(name, traddr, kept, engine.bdevs)
+    except NameTaken as error:
+        # SPDK's words for its own default, which is the only way here.
+        words = f"A controller named {name} already exists and multipath is disabled"
+        raise RpcError(-error.errno, f"{words}: {error}") from None
     for bdev in made:
         register(engine, bdev)
     return [bdev.name for bdev in made[:max_bdevs]]
@@ -103,8 +109,7 @@ async def reset_controller(engine: Engine, name: str, cntlid: int | None) -> boo
         known = controller.info.controller_id
         raise Invalid(f"NVMe controller {name}: its controller identifier is {known}, not {cntlid}")
     if not await controller.reset():
-        failed = RpcError(-errno.EIO, f"{os.strerror(errno.EIO)}: NVMe controller {name}: {controller.trouble}")
-        raise failed
+        raise RpcError(-errno.EIO, f"{os.strerror(errno.EIO)}: NVMe controller {name}: {controller.trouble}")
     return True
 
 
