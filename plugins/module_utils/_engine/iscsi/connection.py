@@ -121,15 +121,9 @@ class Connection(Worker):
     def place_for(self, view: memoryview, at: int, length: int) -> memoryview | None:
         return transfer.destination(self, view, at, length) if self.session is not None else None
 
-    def handled_all(self) -> None:
-        session = self.session
-        if session is not None and session.behind:
-            session.catch_up()
-
     def take(self, header: memoryview, data: memoryview) -> None:
         """A PDU that was held has its turn."""
-        self.awake = True
-        self._guarded(lambda: self.dispatch(header, 0, data))
+        self.guarded(lambda: self.dispatch(header, 0, data))
 
     def in_turn(self, view: memoryview, at: int, data: memoryview, cmd_sn: int) -> bool:
         """May this non-immediate PDU be handled now? If not it is kept for its turn or, outside the window, ignored."""

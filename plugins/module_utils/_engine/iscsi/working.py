@@ -34,7 +34,6 @@ class Worker(Receiver):
     def __init__(self, sock: socket.socket, target: IscsiTarget, shared: SharedBuffer, handlers: Handlers) -> None:
         super().__init__(sock, shared, handlers)
         self.target = target
-        self.session: Session | None = None
         self.stat_sn = 0
         self.parameters = Parameters()
         self.peer_receive_limit = self.parameters.peer_receive_limit
