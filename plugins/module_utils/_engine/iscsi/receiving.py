@@ -266,31 +266,33 @@ class Receiver(Sender):
 
     def _keep(self, view: memoryview, at: int, end: int) -> None:
         """Keep the beginning of a PDU; the rest of a large one is received into its place from now on."""
-        have = end - at
-        if have >= pdu.HEADER and not self._pauses:
-            (length,) = pdu.LENGTHS.unpack_from(view, at)
-            if not self.digests and DIRECT <= length <= RECEIVE_LIMIT and not length & 3:  # no AHS, no padding
-                place = self.place_for(view, at, length)
-                if place is not None:
-                    have -= pdu.HEADER
-                    place[:have] = view[at + pdu.HEADER : end]
-                    self._sink_header = bytes(view[at : at + pdu.HEADER])
-                    self._sink_data = place
-                    self._sink = place[have:]
-                    return
-            total = self._length(length)
-            if total >= DIRECT:
-                self._whole = bytearray(total)
-                self._whole[:have] = view[at:end]
-                self._sink = memoryview(self._whole)[have:]
+        if end - at >= pdu.HEADER and not self._pauses:
+            (lengths,) = pdu.LENGTHS.unpack_from(view, at)
+            if lengths & 0xFFFFFF >= DIRECT:
+                self._keep_large(view, at, end, lengths)
                 return
         self._tail = bytes(view[at:end])
 
-    def _length(self, word: int) -> int:
+    def _keep_large(self, view: memoryview, at: int, end: int, lengths: int) -> None:
+        have = end - at
+        if not self.digests and lengths <= RECEIVE_LIMIT and not lengths & 3:  # no AHS, no padding
+            place = self.place_for(view, at, lengths)
+            if place is not None:
+                have -= pdu.HEADER
+                place[:have] = view[at + pdu.HEADER : end]
+                self._sink_header = bytes(view[at : at + pdu.HEADER])
+                self._sink_data = place
+                self._sink = place[have:]
+                return
+        self._whole = bytearray(self._length(lengths))
+        self._whole[:have] = view[at:end]
+        self._sink = memoryview(self._whole)[have:]
+
+    def _length(self, lengths: int) -> int:
         """Bytes of a PDU, by the word of its header that holds its lengths."""
-        data = word & 0xFFFFFF
+        data = lengths & 0xFFFFFF
         digests = (_DIGEST if self.header_digest else 0) + (_DIGEST if self.data_digest and data else 0)
-        return pdu.HEADER + (word >> 24) * 4 + (data + 3 & ~3) + digests
+        return pdu.HEADER + (lengths >> 24) * 4 + (data + 3 & ~3) + digests
 
     def is_stalled(self) -> bool:
         """Is the PDU that is incomplete now the same as when this was asked last?"""
