@@ -26,6 +26,8 @@ EXTENSIONS = [
     "iscsi_portal_group_set_auth.inherit",
     "iscsi_target_node_set_lun_mask",
 ]
+ONLY_SPDK = ("bdev_split_", "bdev_delay_", "bdev_error_", "bdev_passthru_", "bdev_raid_", "bdev_rbd_", "bdev_uring_")
+LATENCIES = ("avg_read_latency", "p99_read_latency", "avg_write_latency", "p99_write_latency")
 STARTUP = frozenset(("rpc_get_methods", "spdk_get_version", "iscsi_set_options", "framework_start_init"))
 LEGAL_CHAP = frozenset(((False, False, False), (True, False, False), (False, True, False), (False, True, True)))
 QOS = ("rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec")
@@ -47,7 +49,8 @@ class FakeEngine:
     """State and methods of an engine; ``written`` lists the calls that may have changed something.
 
     ``waiting`` is an engine that has not started yet, ``discreet`` one that does not show secrets.
-    ``slots`` are the NVMe devices of its host: PCI address and number of namespaces.
+    ``slots`` are the NVMe devices of its host: PCI address and number of namespaces; ``images`` are those of a Ceph
+    cluster: pool, name and size.
     """
 
     def __init__(self, *, builtin: bool = True, waiting: bool = False, discreet: bool = False) -> None:
@@ -60,6 +63,8 @@ class FakeEngine:
         self.bdevs: Entries = {}
         self.files: dict[str, int] = {}
         self.slots: dict[str, int] = {}
+        self.images: dict[tuple[str, str], int] = {}
+        self.made_of: dict[str, tuple[str, ...]] = {}
         self.controllers: dict[str, str] = {}
         self.portal_groups: Entries = {}
         self.initiator_groups: Entries = {}
@@ -88,7 +93,8 @@ class FakeEngine:
             return CallError(-1, "Method may only be called after framework is initialized", call.method)
         try:
             _need(not self.fail_at(call), "told to fail")
-            handler: Callable[..., Any] = getattr(self, f"do_{call.method}", lambda: _need(False, "Method not found"))
+            _need(call.method in self.do_rpc_get_methods(), "Method not found")
+            handler: Callable[..., Any] = getattr(self, f"do_{call.method}")
             return handler(**(call.params or {}))
         except Refusal as refusal:
             return CallError(-32602, str(refusal), call.method)
@@ -97,8 +103,8 @@ class FakeEngine:
 
     def do_rpc_get_methods(self) -> list[str]:
         methods = [name[len("do_") :] for name in dir(self) if name.startswith("do_")]
-        ours = ("engine_get_info", "bdev_aio_resize", "iscsi_target_node_set_lun_mask")
-        return [method for method in methods if self.builtin or method not in ours]
+        others = ONLY_SPDK if self.builtin else ("engine_get_info", "bdev_aio_resize", "iscsi_target_node_set_lun_mask")
+        return [method for method in methods if not method.startswith(others)]
 
     def do_engine_get_info(self) -> dict[str, Any]:
         return {"name": "openlun-iscsi", "version": "0.1.0", "extensions": EXTENSIONS}
@@ -129,7 +135,9 @@ class FakeEngine:
     def do_bdev_get_bdevs(self) -> list[dict[str, Any]]:
         return list(self.bdevs.values())
 
-    def _add_bdev(self, name: str, product: str, size: int, block_size: int, ident: str | None, **aio: Any) -> str:
+    def _add_bdev(
+        self, name: str, product: str, size: int, block_size: int, ident: str | None, **specific: dict[str, Any]
+    ) -> str:
         _need(name not in self.bdevs, f"bdev {name} exists")
         _need(size > 0, "no size")
         _need(size % block_size == 0, "odd size")
@@ -141,10 +149,34 @@ class FakeEngine:
             "block_size": block_size,
             "num_blocks": size // block_size,
             "uuid": ident,
-            "driver_specific": {"aio": aio} if aio else {},
+            "claimed": False,
+            "driver_specific": specific,
             "assigned_rate_limits": dict.fromkeys(QOS, 0),
         }
         return name
+
+    def _claim(self, user: str, *bases: str) -> dict[str, Any]:
+        """The first of the bdevs that ``user`` is made of, which nobody else may use."""
+        for base in bases:
+            _need(base in self.bdevs, f"no bdev {base}")
+            _need(not self.bdevs[base]["claimed"], f"bdev {base} is claimed")
+            users = [node for node in self.nodes.values() if any(lun["bdev_name"] == base for lun in node["luns"])]
+            _need(not users, f"bdev {base} is served")
+        for base in bases:
+            self.bdevs[base]["claimed"] = True
+        self.made_of[user] = bases
+        return self.bdevs[bases[0]]
+
+    def _release(self, user: str) -> None:
+        for base in self.made_of.pop(user, ()):
+            self.bdevs[base]["claimed"] = False
+
+    def _on_bases(self, name: str, product: str, ident: str | None, *bases: str, **specific: dict[str, Any]) -> str:
+        _need(name not in self.bdevs, f"bdev {name} exists")
+        base = self._claim(name, *bases)
+        return self._add_bdev(
+            name, product, base["num_blocks"] * base["block_size"], base["block_size"], ident, **specific
+        )
 
     def do_bdev_malloc_create(self, name: str, num_blocks: int, block_size: int, uuid: str | None = None) -> str:
         return self._add_bdev(name, "Malloc disk", num_blocks * block_size, block_size, uuid)
@@ -199,8 +231,7 @@ class FakeEngine:
         sparse: bool = False,
     ) -> str:
         _need(self.builtin or (size is None and not sparse), "unknown parameter")
-        in_use = [each["driver_specific"].get("aio", {}).get("filename") for each in self.bdevs.values()]
-        _need(filename not in in_use, f"{filename} is in use")
+        self._need_free(filename)
         _need(size is not None or filename in self.files, f"no file {filename}")
         _need(size is None or size >= self.files.get(filename, 0), f"{filename} is larger")
         added = self._add_bdev(
@@ -209,11 +240,23 @@ class FakeEngine:
             size or self.files[filename],
             block_size,
             uuid,
-            filename=filename,
-            readonly=readonly,
+            aio={"filename": filename, "readonly": readonly},
         )
         self.files[filename] = size or self.files[filename]
         return added
+
+    def _need_free(self, filename: str) -> None:
+        details = [each["driver_specific"] for each in self.bdevs.values()]
+        in_use = [each.get(kind, {}).get("filename") for each in details for kind in ("aio", "uring")]
+        _need(filename not in in_use, f"{filename} is in use")
+
+    def do_bdev_uring_create(self, name: str, filename: str, block_size: int = 512, uuid: str | None = None) -> str:
+        self._need_free(filename)
+        _need(filename in self.files, f"no file {filename}")
+        return self._add_bdev(name, "URING bdev", self.files[filename], block_size, uuid, uring={"filename": filename})
+
+    def do_bdev_uring_delete(self, name: str) -> bool:
+        return self._delete_bdev(name, "URING bdev")
 
     def do_bdev_aio_resize(self, name: str, size: int) -> bool:
         _need(self.builtin, "Method not found")
@@ -228,7 +271,9 @@ class FakeEngine:
         _need(self.bdevs[name]["product_name"] == product, "another module's bdev")
         users = [node["name"] for node in self.nodes.values() if any(lun["bdev_name"] == name for lun in node["luns"])]
         _need(not users, f"bdev {name} is served by {users}")
+        _need(not self.bdevs[name]["claimed"], f"bdev {name} is claimed")
         del self.bdevs[name]
+        self._release(name)
         return True
 
     def do_bdev_malloc_delete(self, name: str) -> bool:
@@ -241,6 +286,94 @@ class FakeEngine:
         if bdev is not None and remove_file:
             del self.files[bdev["driver_specific"]["aio"]["filename"]]
         return deleted
+
+    def do_bdev_split_create(self, base_bdev: str, split_count: int, split_size_mb: int | None = None) -> list[str]:
+        split = f"{base_bdev}p"
+        _need(split not in self.made_of, f"{base_bdev} is split")
+        base = self._claim(split, base_bdev)
+        blocks = base["num_blocks"] // split_count
+        if split_size_mb is not None:
+            blocks = (split_size_mb << 20) // base["block_size"]
+        size = blocks * base["block_size"]
+        count = min(split_count, base["num_blocks"] // blocks)
+        details = [{"base_bdev": base_bdev, "offset_blocks": number * blocks} for number in range(count)]
+        return [
+            self._add_bdev(f"{split}{number}", "Split Disk", size, base["block_size"], None, split=each)
+            for number, each in enumerate(details)
+        ]
+
+    def do_bdev_split_delete(self, base_bdev: str) -> bool:
+        _need(f"{base_bdev}p" in self.made_of, f"{base_bdev} is not split")
+        for name, each in list(self.bdevs.items()):
+            if each["driver_specific"].get("split", {}).get("base_bdev") == base_bdev:
+                self._delete_bdev(name, "Split Disk")
+        self._release(f"{base_bdev}p")
+        return True
+
+    def do_bdev_delay_create(self, name: str, base_bdev_name: str, uuid: str | None = None, **latencies: int) -> str:
+        _need(set(latencies) == set(LATENCIES), f"odd latencies {latencies}")
+        _need(latencies[LATENCIES[0]] <= latencies[LATENCIES[1]], "p99 is less than the average")
+        _need(latencies[LATENCIES[2]] <= latencies[LATENCIES[3]], "p99 is less than the average")
+        delay = {"name": name, "base_bdev_name": base_bdev_name, **latencies}
+        return self._on_bases(name, "delay", uuid, base_bdev_name, delay=delay)
+
+    def do_bdev_delay_update_latency(self, delay_bdev_name: str, latency_type: str, latency_us: int) -> bool:
+        delay = self.bdevs[delay_bdev_name]["driver_specific"]["delay"]
+        _need(f"{latency_type}_latency" in delay, f"odd latency {latency_type}")
+        delay[f"{latency_type}_latency"] = latency_us
+        return True
+
+    def do_bdev_delay_delete(self, name: str) -> bool:
+        return self._delete_bdev(name, "delay")
+
+    def do_bdev_error_create(self, base_name: str, uuid: str | None = None) -> bool:
+        error = {"base_bdev": base_name}
+        return bool(self._on_bases(f"EE_{base_name}", "Error Injection Disk", uuid, base_name, error_disk=error))
+
+    def do_bdev_error_delete(self, name: str) -> bool:
+        return self._delete_bdev(name, "Error Injection Disk")
+
+    def do_bdev_passthru_create(self, name: str, base_bdev_name: str, uuid: str | None = None) -> str:
+        details = {"name": name, "base_bdev_name": base_bdev_name}
+        return self._on_bases(name, "passthru", uuid, base_bdev_name, passthru=details)
+
+    def do_bdev_passthru_delete(self, name: str) -> bool:
+        return self._delete_bdev(name, "passthru")
+
+    def do_bdev_raid_create(
+        self, name: str, raid_level: str, base_bdevs: list[str], strip_size_kb: int = 0, uuid: str | None = None
+    ) -> bool:
+        _need((strip_size_kb == 0) == (raid_level == "raid1"), f"strips of {strip_size_kb} in a {raid_level}")
+        _need(len(base_bdevs) >= (2 if raid_level == "raid1" else 1), "not enough disks")
+        _need(
+            len({self.bdevs[each]["block_size"] for each in base_bdevs if each in self.bdevs}) == 1, "odd block sizes"
+        )
+        disks = [{"name": each, "is_configured": True} for each in base_bdevs]
+        details = {"strip_size_kb": strip_size_kb, "raid_level": raid_level, "base_bdevs_list": disks}
+        return bool(self._on_bases(name, "Raid Volume", uuid, *base_bdevs, raid=details))
+
+    def do_bdev_raid_delete(self, name: str) -> bool:
+        return self._delete_bdev(name, "Raid Volume")
+
+    def do_bdev_rbd_create(
+        self,
+        name: str,
+        pool_name: str,
+        rbd_name: str,
+        block_size: int,
+        user_id: str | None = None,
+        cluster_name: str | None = None,
+        uuid: str | None = None,
+    ) -> str:
+        _need((pool_name, rbd_name) in self.images, f"no image {pool_name}/{rbd_name}")
+        _need(user_id is None or cluster_name is None, "a cluster has its own user")
+        given = {"user_id": user_id, "cluster_name": cluster_name}
+        details = {"pool_name": pool_name, "rbd_name": rbd_name, **{key: each for key, each in given.items() if each}}
+        size = self.images[pool_name, rbd_name]
+        return self._add_bdev(name, "Ceph Rbd Disk", size, block_size, uuid, rbd=details)
+
+    def do_bdev_rbd_delete(self, name: str) -> bool:
+        return self._delete_bdev(name, "Ceph Rbd Disk")
 
     # -- authentication
 
@@ -384,6 +517,7 @@ class FakeEngine:
 
     def _add_lun(self, node: dict[str, Any], lun: dict[str, Any]) -> None:
         _need(lun["bdev_name"] in self.bdevs, f"no bdev {lun['bdev_name']}")
+        _need(not self.bdevs[lun["bdev_name"]]["claimed"], f"bdev {lun['bdev_name']} is claimed")
         _need(all(each["lun_id"] != lun["lun_id"] for each in node["luns"]), "LUN taken")
         self._check_mask(lun.get("initiator_groups", ()))
         node["luns"].append(dict(lun))

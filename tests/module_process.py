@@ -16,11 +16,11 @@ COLLECTIONS = Path(__file__).resolve().parents[1] / "build" / "collections"
 MODULES = "ansible_collections.openlun.iscsi.plugins.modules"
 
 
-def run_module(name: str, /, *, check: bool = False, fails: bool = False, **options: Any) -> dict[str, Any]:
+def run_module(module: str, /, *, check: bool = False, fails: bool = False, **options: Any) -> dict[str, Any]:
     """The module's result; AssertionError with it when the module fails and should not, or the other way round."""
     arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
     ended = subprocess.run(
-        [sys.executable, "-m", f"{MODULES}.{name}"],
+        [sys.executable, "-m", f"{MODULES}.{module}"],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
         env={**os.environ, "PYTHONPATH": str(COLLECTIONS)},
         capture_output=True,

@@ -61,7 +61,8 @@ seealso:
 options:
   force:
     description:
-      - Allows steps that lose data, drop sessions or take something away from an object that uses it.
+      - Allows steps that lose data, drop sessions or take something away from an object that uses it, and to replace
+        what an engine does not change while it serves, which is away meanwhile.
       - Without it the module refuses, and names what and whom such a step would hit.
     type: bool
     default: false
@@ -79,7 +80,8 @@ options:
     default: present
   force:
     description:
-      - Allows steps that lose data, drop sessions or take something away from an object that uses it.
+      - Allows steps that lose data, drop sessions or take something away from an object that uses it, and to replace
+        what an engine does not change while it serves, which is away meanwhile.
       - Without it the module refuses, and names what and whom such a step would hit.
     type: bool
     default: false

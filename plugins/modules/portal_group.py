@@ -13,9 +13,9 @@ author:
   - openlun.iscsi contributors (@openlun)
 description:
   - Creates, replaces and removes the groups of addresses and ports on which an iSCSI target listens.
-  - No engine changes the portals of a group that exists, so a group with other portals replaces it. The maps of its
-    target nodes are restored.
-  - Sessions go on, but cannot come back by a portal that is closed. So closing one that somebody uses needs O(force).
+  - No engine changes the portals of a group that exists, so a group with other portals replaces it, which needs
+    O(force). The maps of its target nodes are restored.
+  - Sessions go on, but cannot come back by a portal that is closed. Those that came by it are named.
 extends_documentation_fragment:
   - openlun.iscsi._attributes
   - openlun.iscsi._attributes.target

@@ -13,7 +13,8 @@ author:
   - openlun.iscsi contributors (@openlun)
 description:
   - Looks for what would go wrong later, before anything is changed. Python is too old, the host lacks the address of a
-    portal, another process has its port, the files of the disks do not fit.
+    portal, another process has its port, the files of the disks do not fit, a disk that is to be taken from the kernel
+    is in use.
   - Fails with one sentence for each problem. What the running engine has already is no problem.
 extends_documentation_fragment:
   - openlun.iscsi._attributes
@@ -31,6 +32,28 @@ options:
     type: list
     elements: dict
     default: []
+  pci_devices:
+    description:
+      - Devices as for O(openlun.iscsi.pci_driver#module:devices) of M(openlun.iscsi.pci_driver). What speaks against
+        them is a problem, and so is a bdev of type V(nvme) whose device is neither among them nor in user space
+        already.
+    version_added: 0.2.0
+    type: list
+    elements: dict
+    default: []
+  hugepages:
+    description:
+      - Pages as for O(openlun.iscsi.hugepages#module:pages) of M(openlun.iscsi.hugepages). Without any, here or on the
+        host, a bdev of type V(nvme) is a problem.
+    version_added: 0.2.0
+    type: dict
+    default: {}
+  expect_modules:
+    description:
+      - Whether modules that the kernel lacks are going to be installed, and are no problem.
+    version_added: 0.2.0
+    type: bool
+    default: false
   engine:
     description:
       - Whose socket it is, V(builtin) for M(openlun.iscsi.engine) and V(spdk) for M(openlun.iscsi.spdk_engine).
@@ -54,6 +77,7 @@ options:
 seealso:
   - module: openlun.iscsi.engine
   - module: openlun.iscsi.target_config
+  - module: openlun.iscsi.pci_driver
 """
 
 EXAMPLES = r"""
@@ -101,12 +125,19 @@ import os
 import sys
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openlun.iscsi.plugins.module_utils._host.commands import runner
+from ansible_collections.openlun.iscsi.plugins.module_utils._host.device_preflight import device_problems, driven_bdevs
+from ansible_collections.openlun.iscsi.plugins.module_utils._host.errors import HostError
+from ansible_collections.openlun.iscsi.plugins.module_utils._host.hugepages import Hugepages
+from ansible_collections.openlun.iscsi.plugins.module_utils._host.page_sizes import parse_pages
+from ansible_collections.openlun.iscsi.plugins.module_utils._host.pci import PciDevices, Request
 from ansible_collections.openlun.iscsi.plugins.module_utils._host.preflight import (
     declared_directories,
     declared_portals,
     file_problems,
     portal_problems,
 )
+from ansible_collections.openlun.iscsi.plugins.module_utils._host.sysfs import Host
 from ansible_collections.openlun.iscsi.plugins.module_utils._rpc import RpcError, connect
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.errors import ServiceError
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.layout import layout, user_home
@@ -122,6 +153,9 @@ def main() -> None:
         argument_spec={
             "bdevs": {"type": "list", "elements": "dict", "default": []},
             "portal_groups": {"type": "list", "elements": "dict", "default": []},
+            "pci_devices": {"type": "list", "elements": "dict", "default": []},
+            "hugepages": {"type": "dict", "default": {}},
+            "expect_modules": {"type": "bool", "default": False},
             "engine": {"type": "str", "choices": list(LAYOUTS), "default": "builtin"},
             "home": {"type": "path"},
             "socket": {"type": "path"},
@@ -137,8 +171,9 @@ def main() -> None:
             *python_problems(),
             *portal_problems(declared_portals(options["portal_groups"]), served),
             *file_problems(options["bdevs"]),
+            *hardware_problems(module),
         ]
-    except ServiceError as error:
+    except (ServiceError, HostError) as error:
         problems = [str(error)]
     except OSError as error:
         problems = [f"{error.filename}: {error.strerror}."]
@@ -155,6 +190,20 @@ def python_problems() -> list[str]:
     found = ".".join(map(str, sys.version_info[:2]))
     advice = "Install one and set ansible_python_interpreter to its path."
     return [f"Python {found} ({sys.executable}): the engine needs 3.9 or newer. {advice}"]
+
+
+def hardware_problems(module: AnsibleModule) -> list[str]:
+    """Of devices and of bdevs that need one."""
+    options = module.params
+    if not options["pci_devices"] and not driven_bdevs(options["bdevs"]):
+        return []
+    if os.geteuid() != 0:
+        return ["iscsi_target_pci_devices: only root can take devices from the kernel. Set become."]
+    host = Host()
+    there = sum(pool.host.total for pool in Hugepages(host).pools().values())
+    declared = sum(sum(wish.places.values()) for wish in parse_pages(options["hugepages"]))
+    request = Request(options["pci_devices"], expect_modules=options["expect_modules"])
+    return list(device_problems(PciDevices(host, runner(module)), request, options["bdevs"], there + declared))
 
 
 def live_portals(socket: str, timeout: int) -> list[Portal]:

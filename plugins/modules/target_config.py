@@ -47,16 +47,23 @@ options:
           - V(malloc) is a disk in memory, which is empty after every start of the engine.
           - V(aio) is a file or a block device of the target host, V(uring) the same by another way to the kernel.
           - V(nvme) is an NVMe controller. It gives a bdev for each namespace, such as C(NVMe1n1).
+          - V(rbd) is an image of a Ceph cluster.
           - V(null) forgets what is written to it, and is for measuring.
+          - V(split) cuts another bdev into parts of the same size. That of C(disk0) is called C(disk0p), and gives
+            C(disk0p0), C(disk0p1) and so on.
+          - V(raid) joins bdevs. V(passthru) hands everything on to another bdev, V(delay) does it later, and
+            V(error), which is called C(EE_disk0) on C(disk0), fails when it is told to; these three are for tests.
           - Needed when the bdev is created. An engine that lacks the type is named before anything changes.
         type: str
-        choices: [malloc, aio, nvme, 'null', uring]
+        choices: [malloc, aio, nvme, 'null', uring, split, delay, error, passthru, raid, rbd]
       size:
         description:
           - Size in bytes or with a unit, such as V(64MiB), V(10GiB) or V(1.5TiB). K, M, G and T alone count in 1024.
           - Needed for a new V(malloc) bdev. A file is created in this size when it does not exist, and grows to it.
           - A file is never made smaller. A V(malloc) bdev of another size is a new one, which needs O(force).
           - Without it a file has the size it has. A block device has its own size.
+          - SPDK serves files as they are. There the module makes, grows and removes them, and has to reach the engine
+            by O(socket).
         type: str
       block_size:
         description:
@@ -87,6 +94,73 @@ options:
         description:
           - PCI address of the controller, for V(nvme), such as V(0000:03:00.0). Needed when it is attached.
           - Another address puts another device in its place, which needs O(force).
+        version_added: 0.2.0
+        type: str
+      base_bdevs:
+        description:
+          - The bdevs that it is made of, one for V(split), V(delay), V(error) and V(passthru), and at least one for
+            V(raid).
+          - They have to exist, or to be declared in the same run. Nothing else can use or serve them.
+          - Other ones put another device in its place, which needs O(force).
+        version_added: 0.2.0
+        type: list
+        elements: str
+      count:
+        description:
+          - Number of parts, for V(split). O(bdevs[].size) is that of one part; without it they fill the bdev.
+          - Another number cuts the bdev anew, which needs O(force).
+        version_added: 0.2.0
+        type: int
+      latency:
+        description:
+          - Microseconds by which V(delay) answers later. What is left out stays, and is 0 at first.
+        version_added: 0.2.0
+        type: dict
+        suboptions:
+          read:
+            description: For reads.
+            type: int
+          read_p99:
+            description: For one in a hundred reads. At least as much as for the others, which is the default.
+            type: int
+          write:
+            description: For writes.
+            type: int
+          write_p99:
+            description: For one in a hundred writes. At least as much as for the others, which is the default.
+            type: int
+      level:
+        description:
+          - How V(raid) joins its bdevs. V(raid1) mirrors them, V(concat) puts one behind the other.
+        version_added: 0.2.0
+        type: str
+        choices: [raid0, raid1, raid5f, concat]
+      strip_size:
+        description:
+          - How much V(raid) writes to one of its bdevs before it goes to the next, a power of two such as V(64KiB),
+            which is the default. V(raid1) has none.
+        version_added: 0.2.0
+        type: str
+      pool:
+        description:
+          - Pool of the image, for V(rbd).
+        version_added: 0.2.0
+        type: str
+      image:
+        description:
+          - Name of the image, for V(rbd). It has to exist.
+        version_added: 0.2.0
+        type: str
+      ceph_user:
+        description:
+          - Name of the Ceph user, without C(client.), for V(rbd). Its key is where Ceph looks for it on the target
+            host.
+        version_added: 0.2.0
+        type: str
+      cluster:
+        description:
+          - Name of a Ceph cluster that was registered with C(bdev_rbd_register_cluster), for V(rbd). It has a user of
+            its own.
         version_added: 0.2.0
         type: str
       qos:

@@ -14,7 +14,7 @@ author:
 description:
   - Creates, edits, replaces and removes the iSCSI target nodes to which initiators log in.
   - Maps, additional LUNs, CHAP and redirects change while initiators are logged in. For everything else the node is
-    replaced, which drops its sessions and so needs O(force) if there are any.
+    replaced, which drops its sessions and needs O(force).
 extends_documentation_fragment:
   - openlun.iscsi._attributes
   - openlun.iscsi._attributes.target

@@ -92,7 +92,7 @@ def test_packages_are_those_of_the_distribution(place: Place) -> None:
         iscsi_target_engine="spdk",
         iscsi_target_spdk_package="our-spdk",
         iscsi_target_spdk_memory=512,
-        iscsi_target_bdevs=[{"name": "NVMe1", "type": "nvme", "address": "0000:01:00.0"}],
+        iscsi_target_pci_devices=[{"address": "ffff:ff:1f.7", "driver": "kernel"}],  # which no host has
         iscsi_target_hugepages={"2M": 1},
     )
     kernel = {host: [package] if package else [] for host, package in KERNEL_PACKAGES.items()}

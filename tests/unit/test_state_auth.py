@@ -13,7 +13,11 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.facts import
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.methods import all_methods
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.schema import Mismatch
 from ansible_collections.openlun.iscsi.plugins.module_utils._rpc import Call, CallError
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.auth import secrets_in, without_secrets
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.auth import (
+    secrets_in,
+    without_secrets,
+    words_beside_users,
+)
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.declaration import declare, entries_of
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.executor import Failed, execute
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.operations import Operation
@@ -299,7 +303,7 @@ def test_prune_keeps_the_auth_group_that_something_uses(engine: FakeEngine) -> N
 def test_a_portal_group_that_is_replaced_keeps_its_own_policy(engine: FakeEngine) -> None:
     policy = {"disable_chap": False, "require_chap": True, "mutual_chap": False, "chap_group": 1}
     engine.portal_groups[9].update(policy)
-    execute(planned(engine, portal_groups=[{"tag": 9, "portals": ["10.0.0.8"]}]), engine)
+    execute(planned(engine, force=True, portal_groups=[{"tag": 9, "portals": ["10.0.0.8"]}]), engine)
     assert {name: engine.portal_groups[9][name] for name in policy} == policy
 
 
@@ -327,6 +331,7 @@ def test_a_redirect_becomes_permanent_and_is_so_no_more(engine: FakeEngine) -> N
     assert engine.nodes[f"{BASE}:n1"]["redirects"][0]["permanent"] is True
     assert planned(engine, target_nodes=[for_good]) == []
     [call] = sent(engine, target_nodes=[{"name": "n1", "redirects": [redirect]}])
+    assert call.params is not None
     assert "permanent" not in call.params
 
 
@@ -337,9 +342,9 @@ def test_a_redirect_survives_when_its_portal_group_or_its_node_is_replaced(engin
     )
     before = engine.nodes[f"{BASE}:n1"]["redirects"]
     assert before
-    execute(planned(engine, portal_groups=[{"tag": 1, "portals": ["10.0.0.5"]}]), engine)
+    execute(planned(engine, force=True, portal_groups=[{"tag": 1, "portals": ["10.0.0.5"]}]), engine)
     assert engine.nodes[f"{BASE}:n1"]["redirects"] == before
-    execute(planned(engine, target_nodes=[{"name": "n1", "queue_depth": 8}]), engine)
+    execute(planned(engine, force=True, target_nodes=[{"name": "n1", "queue_depth": 8}]), engine)
     assert engine.nodes[f"{BASE}:n1"]["redirects"] == before
 
 
@@ -419,3 +424,14 @@ def test_secrets_are_found_in_parameters_and_masked_in_answers() -> None:
     assert without_secrets([params]) == [
         {"tag": 1, "secrets": [{"user": "u", "secret": "********", "muser": "t", "msecret": "********"}]}
     ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"secrets": [{"user": "u1", "secert": "one"}, {"muser": "t", "msecret": "two", "secret": None}]},
+        {"auth_groups": [{"tag": 1, "secrets": [{"password": "one"}, "two"]}, "nonsense"], "secrets": "nonsense"},
+    ],
+)
+def test_whatever_stands_in_secrets_beside_the_users_is_hidden(options: dict[str, Any]) -> None:
+    assert list(words_beside_users(options)) == ["one", "two"]

@@ -8,12 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.declaration import declare, entries_of
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.executor import Failed, execute
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.operations import Operation
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.planner import Refused, plan
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.reader import read
 from fake_engine import FakeEngine
+from planning import converge, planned, refused
 
 BASE = "iqn.2016-06.io.spdk"
 HOST = "iqn.2020-01.test:host"
@@ -30,23 +27,6 @@ MAPS = [{"portal_group": 1, "initiator_group": 2}, {"portal_group": 1, "initiato
 
 def node(bdev: str, **lun: Any) -> dict[str, Any]:
     return {"name": "n1", "luns": [{"id": 0, "bdev": bdev, **lun}], "maps": MAPS}
-
-
-def planned(engine: FakeEngine, *, force: bool = False, prune: bool = False, **variables: Any) -> list[Operation]:
-    snapshot = read(engine)
-    declaration = declare(entries_of(variables), snapshot.can.node_base)
-    return plan(snapshot.state, declaration, snapshot.can, force=force, prune=prune)
-
-
-def converge(engine: FakeEngine, **variables: Any) -> None:
-    execute(planned(engine, **variables), engine)
-    engine.written.clear()
-
-
-def refused(engine: FakeEngine, **variables: Any) -> str:
-    with pytest.raises(Refused) as refusal:
-        planned(engine, **variables)
-    return str(refusal.value)
 
 
 @pytest.fixture
@@ -101,7 +81,7 @@ def test_a_controller_whose_namespace_is_served_stays(serving: FakeEngine) -> No
 def test_a_null_bdev_grows_and_is_made_again_to_be_smaller(engine: FakeEngine) -> None:
     converge(engine, bdevs=[{"name": "void", "type": "null", "size": "2GiB"}])
     for size, action in (("3GiB", "edit"), ("1GiB", "replace")):
-        operations = planned(engine, bdevs=[{"name": "void", "size": size}])
+        operations = planned(engine, force=True, bdevs=[{"name": "void", "size": size}])
         assert [each.action for each in operations] == [action]
     execute(planned(engine, bdevs=[{"name": "void", "size": "3GiB"}]), engine)
     assert [call.params for call in engine.written] == [{"name": "void", "new_size": 3072}]

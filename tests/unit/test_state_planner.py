@@ -130,12 +130,14 @@ def test_spdk_replaces_a_node_with_sessions_to_add_a_lun(spdk: FakeEngine) -> No
         {"luns": [{"id": 0, "bdev": "file"}]},
     ],
 )
-def test_what_a_node_cannot_change_replaces_it_and_needs_force_if_somebody_is_logged_in(
+def test_what_a_node_cannot_change_replaces_it_which_needs_force_and_names_who_is_logged_in(
     engine: FakeEngine, change: dict[str, Any]
 ) -> None:
     node = {"name": "n1", **change}
-    [operation] = planned(engine, target_nodes=[node])
+    [operation] = planned(engine, force=True, target_nodes=[node])
     assert operation.action == "replace"
+    [problem] = refused(engine, target_nodes=[node])
+    assert problem.endswith(", which is away meanwhile. Nothing was changed. Set force: true to allow it.")
     engine.log_in("n1")
     engine.log_in("n1", initiator="iqn.2020-01.test:other", address="10.0.0.8")
     engine.log_in("n2")
@@ -147,7 +149,7 @@ def test_what_a_node_cannot_change_replaces_it_and_needs_force_if_somebody_is_lo
 def test_a_replaced_node_keeps_its_authentication(engine: FakeEngine) -> None:
     engine.auth_groups[7] = {}
     engine.nodes[f"{BASE}:n1"].update(disable_chap=False, require_chap=True, chap_group=7)
-    execute(planned(engine, target_nodes=[{"name": "n1", "queue_depth": 32}]), engine)
+    execute(planned(engine, force=True, target_nodes=[{"name": "n1", "queue_depth": 32}]), engine)
     node = engine.nodes[f"{BASE}:n1"]
     assert (node["disable_chap"], node["require_chap"], node["chap_group"]) == (False, True, 7)
 
@@ -213,15 +215,19 @@ def test_other_portals_replace_the_group_and_its_maps_come_back(engine: FakeEngi
 def test_sessions_that_came_by_another_portal_do_not_count(engine: FakeEngine, session: dict[str, Any]) -> None:
     engine.log_in("n1")
     engine.connections[0].update(session)
-    assert planned(engine, portal_groups=[{"tag": 1, "portals": ["10.0.0.2"]}])[0].sessions == ()
+    group = [{"tag": 1, "portals": ["10.0.0.2"]}]
+    assert planned(engine, force=True, portal_groups=group)[0].sessions == ()
 
 
 @pytest.mark.parametrize("group", [{"private": True}, {"portals": ["10.0.0.1", "10.0.0.2"]}])
-def test_a_replaced_group_that_keeps_the_portal_of_a_session_needs_no_force(
+def test_a_replaced_group_that_keeps_the_portal_of_a_session_names_nobody(
     engine: FakeEngine, group: dict[str, Any]
 ) -> None:
     engine.log_in("n1")
-    assert planned(engine, portal_groups=[{"tag": 1, **group}])[0].action == "replace"
+    replaced = planned(engine, force=True, portal_groups=[{"tag": 1, **group}])[0]
+    assert (replaced.action, replaced.sessions) == ("replace", ())
+    [problem] = refused(engine, portal_groups=[{"tag": 1, **group}])
+    assert problem.endswith(", which is away meanwhile. Nothing was changed. Set force: true to allow it.")
 
 
 def test_a_group_that_is_used_goes_only_with_force_and_takes_its_maps(engine: FakeEngine) -> None:
@@ -258,13 +264,14 @@ def test_a_portal_that_moves_to_another_group_is_given_up_first(engine: FakeEngi
 def test_two_groups_swap_their_portals(engine: FakeEngine) -> None:
     execute(planned(engine, portal_groups=[{"tag": 3, "portals": ["10.0.0.3"]}]), engine)
     groups = [{"tag": 1, "portals": ["10.0.0.3"]}, {"tag": 3, "portals": ["10.0.0.1"]}]
-    execute(planned(engine, portal_groups=groups), engine)
+    execute(planned(engine, force=True, portal_groups=groups), engine)
     assert planned(engine, portal_groups=groups) == []
 
 
 def test_a_replaced_node_serves_until_its_new_disk_is_there(engine: FakeEngine) -> None:
     bdevs = [{"name": "big", "type": "aio", "path": "/srv/big", "size": "1TiB"}]
-    execute(planned(engine, bdevs=bdevs, target_nodes=[{"name": "n1", "luns": [{"id": 0, "bdev": "big"}]}]), engine)
+    nodes = [{"name": "n1", "luns": [{"id": 0, "bdev": "big"}]}]
+    execute(planned(engine, force=True, bdevs=bdevs, target_nodes=nodes), engine)
     assert [call.method for call in engine.written] == [
         "bdev_aio_create",
         "iscsi_delete_target_node",
@@ -299,7 +306,7 @@ def test_a_replacement_that_fails_puts_back_what_was_there(engine: FakeEngine) -
     with pytest.raises(
         Failed, match=r"Failed to replace portal group 1: .*told to fail.*Put back as before: portal group 1"
     ):
-        execute(planned(engine, portal_groups=[{"tag": 1, "portals": ["192.0.2.1"]}]), engine)
+        execute(planned(engine, force=True, portal_groups=[{"tag": 1, "portals": ["192.0.2.1"]}]), engine)
     assert engine.portal_groups[1]["portals"] == [{"host": "10.0.0.1", "port": "3260"}]
     assert {name: node["pg_ig_maps"] for name, node in engine.nodes.items()} == before
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.openlun.iscsi.plugins.module_utils._rpc import Call
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.bdevs import NAMESPACE
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.declaration import declare, entries_of
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.drivers import NAMESPACE, PART
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.executor import Failed, execute
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.operations import Operation
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.planner import Refused, plan
@@ -27,6 +27,7 @@ Variables = dict[str, Any]
 UUIDS = [f"2b6601ba-eada-44fb-9a83-a20eb9eb9e9{digit}" for digit in range(4)]
 PORTALS = ["10.0.0.1:3260", "10.0.0.1:3261", "10.0.0.2:3260", "[fd00::1]:3260", "*:3262"]
 LIMITS = ["rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec"]
+LATENCIES = ["read", "read_p99", "write", "write_p99"]
 INITIATORS = ["ANY", "!iqn.2020-01.test:evil", "iqn.2020-01.test:a", "iqn.2020-01.test:b"]
 MASKS = ["ANY", "10.0.0.0/8", "[fd00::]/8", "192.168.0.7", "0.0.0.0/0"]
 SLOTS = {"0000:03:00.0": 1, "0000:04:00.0": 2}
@@ -64,41 +65,105 @@ def policies(groups: Sequence[dict[str, Any]]) -> st.SearchStrategy[dict[str, An
     return st.sampled_from(possible)
 
 
+FILES = ["/srv/a", "/srv/b", "/srv/c", "/srv/d"]
+IMAGES = ["one", "two"]
+GIB = 1 << 30
+
+
 @st.composite
-def configurations(draw: st.DrawFn) -> Variables:
-    """A complete declaration that fits together. Its names, portals, files and UUIDs come from small pools."""
+def plain_bdevs(draw: st.DrawFn, builtin: bool) -> list[dict[str, Any]]:
+    """Disks of their own. SPDK serves files as they are; images of Ceph are its own."""
     uuids = draw(st.permutations(UUIDS)) if draw(st.booleans()) else [None] * len(UUIDS)
-    paths = draw(st.permutations(["/srv/a", "/srv/b", "/srv/c", "/srv/d"]))
+    paths, images = draw(st.permutations(FILES)), list(draw(st.permutations(IMAGES)))
     bdevs: list[dict[str, Any]] = []
     for index, name in enumerate(draw(some(["d0", "d1", "d2", "d3"], 4))):
         size = f"{draw(st.integers(1, 2))}GiB"
         bdev = {"name": name, "block_size": draw(st.sampled_from([512, 4096])), "uuid": uuids[index]}
         bdev["qos"] = draw(limits())
-        if draw(st.booleans()):
-            bdevs.append({**bdev, "type": draw(st.sampled_from(["malloc", "null"])), "size": size})
+        kind = draw(st.sampled_from(["malloc", "null", "aio"] + ([] if builtin else ["uring", "rbd"])))
+        if kind in ("malloc", "null"):
+            bdev["size"] = size
+        elif kind == "rbd" and images:
+            bdev.update(pool="rbd", image=images.pop(), cluster=draw(st.sampled_from(["near", "far"])))
         else:
-            bdevs.append({**bdev, "type": "aio", "path": paths[index], "size": size, "readonly": draw(st.booleans())})
-    disks = [bdev["name"] for bdev in bdevs]
+            kind = "uring" if kind == "uring" else "aio"
+            bdev["path"] = paths[index]
+            if kind == "aio":
+                bdev.update(readonly=draw(st.booleans()), **({"size": size} if builtin else {}))
+        bdevs.append({**bdev, "type": kind})
     addresses = draw(st.permutations(list(SLOTS)))
     for name, address in zip(draw(st.lists(st.sampled_from(["c0", "c1"]), max_size=2, unique=True)), addresses):
         bdevs.append({"name": name, "type": "nvme", "address": address})
         namespaces = [f"{name}n{number}" for number in range(1, SLOTS[address] + 1)]
         bdevs += [{"name": each, "qos": draw(limits())} for each in namespaces]
-        disks += namespaces
+    return bdevs
+
+
+@st.composite
+def bdevs_on(draw: st.DrawFn, disks: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Bdevs that are made of others, up to three deep, and the names that are left to be served."""
+    blocks = {bdev["name"]: bdev.get("block_size", 512) for bdev in disks if bdev.get("type") != "nvme"}
+    whole = {*blocks}
+    free, made = list(draw(st.permutations(list(blocks)))), []
+    for name in draw(st.lists(st.sampled_from(["s0", "s1", "s2"]), max_size=3, unique=True)):
+        kind = draw(st.sampled_from(["split", "delay", "error", "passthru", "raid"]))
+        base = free.pop(0)
+        bdev: dict[str, Any] = {"name": name, "type": kind, "base_bdevs": [base]}
+        gives = [name]
+        if kind == "split":
+            gives = [f"{base}p{number}" for number in range(draw(st.integers(1, 3)))]
+            sizes = st.sampled_from([None, "128MiB", "256MiB"] if base in whole else [None])
+            bdev.update(name=f"{base}p", count=len(gives), size=draw(sizes))
+        elif kind == "error":
+            bdev["name"] = f"EE_{base}"
+            gives = [bdev["name"]]
+        elif kind == "delay":
+            bdev["latency"] = dict(zip(LATENCIES, draw(st.sampled_from([(10, 10, 0, 0), (10, 99, 20, 3000)]))))
+        elif kind == "raid":
+            more = [each for each in free if blocks[each] == blocks[base]][: draw(st.integers(0, 2))]
+            free = [each for each in free if each not in more]
+            bdev["base_bdevs"] = [base, *more]
+            bdev["level"] = draw(st.sampled_from(["raid0", "concat", "raid1"] if more else ["concat"]))
+            if bdev["level"] != "raid1":
+                bdev["strip_size"] = draw(st.sampled_from(["4KiB", "64KiB"]))
+            else:
+                bdev["base_bdevs"].sort()
+        if kind != "split":
+            bdev["qos"] = draw(limits())
+        elif draw(st.booleans()):
+            made.append({"name": gives[0], "qos": draw(limits())})
+        made.append(bdev)
+        blocks.update(dict.fromkeys(gives, blocks[base]))
+        free += gives
+    return made, free
+
+
+@st.composite
+def configurations(draw: st.DrawFn, builtin: bool = True) -> Variables:
+    """A complete declaration that fits together. Its names, portals, files and UUIDs come from small pools.
+
+    What only the engine of the collection has, or only SPDK, is in it for that engine only.
+    """
+    bdevs = draw(plain_bdevs(builtin))
+    disks = [bdev["name"] for bdev in bdevs if bdev.get("type") != "nvme"]
+    if not builtin:
+        made, disks = draw(bdevs_on(bdevs))
+        bdevs = draw(st.permutations(bdevs + made))
     secrets = draw(auth_groups())
     free = list(draw(st.permutations(PORTALS)))
+    discovery = st.one_of(st.just({"chap": "inherit"}), policies(secrets)) if builtin else st.just({})
     portal_groups = [
         {
             "tag": tag,
             "portals": [free.pop() for _portal in range(draw(st.integers(1, 2))) if free],
             "private": draw(st.booleans()),
-            **draw(st.one_of(st.just({"chap": "inherit"}), policies(secrets))),
+            **draw(discovery),
         }
         for tag in draw(some([1, 2], 2))
     ]
     public = [group["tag"] for group in portal_groups if not group["private"]]
     initiator_groups = [
-        {"tag": tag, "initiators": draw(some(INITIATORS)), "netmasks": draw(some(MASKS))}
+        {"tag": tag, "initiators": draw(some(INITIATORS)), "netmasks": draw(some(MASKS if builtin else MASKS[:-1]))}
         for tag in draw(some([1, 2], 2))
     ]
     maps = [(portals["tag"], initiators["tag"]) for portals in portal_groups for initiators in initiator_groups]
@@ -114,7 +179,7 @@ def configurations(draw: st.DrawFn) -> Variables:
         }
         for name in draw(st.lists(st.sampled_from(["n0", "n1", "n2"]), max_size=3, unique=True))
     ]
-    for node in nodes:
+    for node in nodes if builtin else ():
         groups = sorted({each["initiator_group"] for each in node["maps"]})
         for lun in node["luns"]:
             lun["initiator_groups"] = draw(st.lists(st.sampled_from(groups), max_size=2, unique=True))
@@ -132,6 +197,22 @@ def configurations(draw: st.DrawFn) -> Variables:
     }
 
 
+class Way(NamedTuple):
+    """From one configuration to another, on the engine of the collection or on SPDK."""
+
+    builtin: bool
+    before: Variables
+    after: Variables
+
+
+@st.composite
+def ways(draw: st.DrawFn) -> Way:
+    builtin = draw(st.booleans())
+    way = Way(builtin, draw(configurations(builtin)), draw(configurations(builtin)))
+    assume(files_never_shrink(way))
+    return way
+
+
 def planned(engine: FakeEngine, variables: Variables, **limits: Any) -> list[Operation]:
     snapshot = read(engine)
     declaration = declare(entries_of(variables), snapshot.can.node_base)
@@ -144,16 +225,20 @@ def converge(engine: FakeEngine, variables: Variables, **limits: Any) -> list[Op
     return operations
 
 
-def running(variables: Variables) -> FakeEngine:
-    engine = FakeEngine()
+def running(variables: Variables, *, builtin: bool = True) -> FakeEngine:
+    engine = FakeEngine(builtin=builtin)
     engine.slots.update(SLOTS)
+    if not builtin:
+        engine.files.update(dict.fromkeys(FILES, GIB))
+        engine.images.update({("rbd", name): GIB for name in IMAGES})
     converge(engine, variables)
     return engine
 
 
-def files_never_shrink(before: Variables, after: Variables) -> bool:
-    sizes = {each["path"]: each["size"] for each in before["bdevs"] if "path" in each}
-    return all(each["size"] >= sizes.get(each["path"], "") for each in after["bdevs"] if "path" in each)
+def files_never_shrink(way: Way) -> bool:
+    sizes = {each["path"]: each["size"] for each in way.before["bdevs"] if {"path", "size"} <= each.keys()}
+    files = [each for each in way.after["bdevs"] if {"path", "size"} <= each.keys()]
+    return all(each["size"] >= sizes.get(each["path"], "") for each in files)
 
 
 def content(engine: FakeEngine) -> dict[str, dict[Any, Any]]:
@@ -162,21 +247,21 @@ def content(engine: FakeEngine) -> dict[str, dict[Any, Any]]:
     return {str(ref): each.comparable() for ref, each in objects.items()}
 
 
-@given(configurations(), configurations(), st.data())
-def test_a_plan_reaches_the_declared_state_and_a_second_plan_is_empty(
-    before: Variables, after: Variables, data: st.DataObject
-) -> None:
-    assume(files_never_shrink(before, after))
-    engine = running(before)
+@given(ways(), st.data())
+def test_a_plan_reaches_the_declared_state_and_a_second_plan_is_empty(way: Way, data: st.DataObject) -> None:
+    builtin, before, after = way
+    engine = running(before, builtin=builtin)
     for node in before["target_nodes"]:
         if data.draw(st.booleans()):
             engine.log_in(node["name"])
     converge(engine, after, prune=True, force=True)
 
-    fresh = content(running(after))
+    fresh = content(running(after, builtin=builtin))
     reached = content(engine)
     for name, properties in fresh.items():
         named = {"uuid"} if properties.get("uuid") not in UUIDS else set()
+        # What is made of a bdev that grows while it is used stays as large as it was.
+        named |= {"size"} if properties.get("base_bdevs") or properties.get("type") == PART else set()
         assert {key: value for key, value in reached[name].items() if key not in named} == {
             key: value for key, value in properties.items() if key not in named
         }
@@ -184,10 +269,10 @@ def test_a_plan_reaches_the_declared_state_and_a_second_plan_is_empty(
     assert planned(engine, after, prune=True) == []
 
 
-@given(configurations(), configurations())
-def test_without_prune_nothing_undeclared_is_touched(before: Variables, after: Variables) -> None:
-    assume(files_never_shrink(before, after))
-    engine = running(before)
+@given(ways())
+def test_without_prune_nothing_undeclared_is_touched(way: Way) -> None:
+    builtin, before, after = way
+    engine = running(before, builtin=builtin)
     earlier = content(engine)
     declared = {str(ref) for ref in declare(entries_of(after), "iqn.2016-06.io.spdk").wishes}
     with suppress(Refused):
@@ -197,10 +282,10 @@ def test_without_prune_nothing_undeclared_is_touched(before: Variables, after: V
     assert {name: later[name] for name in undeclared} == {name: earlier[name] for name in undeclared}
 
 
-@given(configurations(), configurations())
-def test_planning_sends_no_write_and_foretells_the_result(before: Variables, after: Variables) -> None:
-    assume(files_never_shrink(before, after))
-    engine = running(before)
+@given(ways())
+def test_planning_sends_no_write_and_foretells_the_result(way: Way) -> None:
+    builtin, before, after = way
+    engine = running(before, builtin=builtin)
     writes = len(engine.written)
     operations = planned(engine, after, prune=True, force=True)
     assert len(engine.written) == writes
@@ -217,10 +302,10 @@ def test_planning_sends_no_write_and_foretells_the_result(before: Variables, aft
         assert {name: value for name, value in each.comparable().items() if name in expected} == expected
 
 
-@given(configurations(), configurations(), st.integers(0, 30))
-def test_a_run_that_breaks_is_finished_by_the_next(before: Variables, after: Variables, breaks_at: int) -> None:
-    assume(files_never_shrink(before, after))
-    engine = running(before)
+@given(ways(), st.integers(0, 30))
+def test_a_run_that_breaks_is_finished_by_the_next(way: Way, breaks_at: int) -> None:
+    builtin, before, after = way
+    engine = running(before, builtin=builtin)
     start = len(engine.written)
 
     def broken(_call: Call) -> bool:
@@ -234,21 +319,17 @@ def test_a_run_that_breaks_is_finished_by_the_next(before: Variables, after: Var
     assert planned(engine, after, prune=True) == []
 
 
-@given(configurations())
-def test_what_is_read_can_be_declared_and_changes_nothing(variables: Variables) -> None:
-    engine = running(variables)
+@given(ways())
+def test_what_is_read_can_be_declared_and_changes_nothing(way: Way) -> None:
+    engine = running(way.before, builtin=way.builtin)
     shown = objects_by_option(read(engine).state)
-    for bdev in shown["bdevs"]:
-        if bdev["type"] == NAMESPACE:  # which is there because of its controller, and can only be limited
-            for option in set(bdev) - {"name", "qos"}:
-                del bdev[option]
     assert planned(engine, shown, prune=True) == []
 
 
-@given(configurations(), configurations())
-def test_a_plan_does_not_depend_on_the_order_of_the_variables(before: Variables, after: Variables) -> None:
-    assume(files_never_shrink(before, after))
-    engine = running(before)
+@given(ways())
+def test_a_plan_does_not_depend_on_the_order_of_the_variables(way: Way) -> None:
+    builtin, before, after = way
+    engine = running(before, builtin=builtin)
     backwards = {**after, **{kind: each[::-1] for kind, each in after.items() if isinstance(each, list)}}
     twin = copy.deepcopy(engine)
     converge(engine, after, prune=True, force=True)

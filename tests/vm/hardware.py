@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .image import Image
 
 SLOTS: Final = 8
+DISK_SIZE: Final = "384M"
+"""mkfs.xfs wants 300 MB."""
 _ARGUMENTS: Final = (
     "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet mitigations=off "
     "selinux=0 apparmor=0 audit=0 nowatchdog tsc=reliable"
@@ -46,7 +48,7 @@ class Disk(NamedTuple):
 
     slot: int
     serial: str
-    size: str = "256M"
+    size: str = DISK_SIZE
     block_size: int = 512
 
     @property

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from .hardware import KINDS, SLOTS, Disk
+from .hardware import DISK_SIZE, KINDS, SLOTS, Disk
 from .image import ROOT, LabError, image
 from .machine import Machine, machines
 
@@ -143,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     plug.add_argument("name")
     plug.add_argument("slot", type=int, choices=range(SLOTS))
     plug.add_argument("--serial")
-    plug.add_argument("--size", default="256M")
+    plug.add_argument("--size", default=DISK_SIZE)
     plug.add_argument("--block-size", type=int, default=512, choices=(512, 4096))
 
     unplug = commands.add_parser("unplug", help="pull an NVMe disk; plugging it again brings its data back")

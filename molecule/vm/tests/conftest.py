@@ -8,16 +8,15 @@ from __future__ import annotations
 import pytest
 from pdu import initiator
 from vm import target
-from vm.image import ROOT
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the role to take a disk from the kernel waits until it can."""
-    if "iscsi_target_pci_devices:" in (ROOT / "roles/iscsi_target/defaults/main.yml").read_text():
+    """What needs the engine to drive a disk waits until it can."""
+    if target.drives_disks():
         return
     for item in items:
         if item.get_closest_marker("nvme"):
-            item.add_marker(pytest.mark.skip(reason="the role takes no disks from the kernel yet"))
+            item.add_marker(pytest.mark.skip(reason="the engine drives no disks yet"))
 
 
 @pytest.fixture(autouse=True)

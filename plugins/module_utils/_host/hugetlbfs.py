@@ -132,7 +132,7 @@ class Hugetlbfs:
             left, _dash, right = line.partition(" - ")
             fields, kind = left.split(), right.split()
             options = dict(word.partition("=")[::2] for word in kind[2].split(","))
-            found.append(Mounted(_plain(fields[4]), kind[0], _plain(kind[1]), options))
+            found.append(Mounted(plain_path(fields[4]), kind[0], plain_path(kind[1]), options))
         return found
 
     def told(self) -> list[dict[str, Any]]:
@@ -262,5 +262,6 @@ def _limit(limit: int | None) -> str:
     return "without limit" if limit is None else show_amount(limit)
 
 
-def _plain(text: str) -> str:
+def plain_path(text: str) -> str:
+    """A path of a mount table, in which blanks and the like are octal numbers."""
     return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
 import socket
 import struct
 from typing import TYPE_CHECKING
+
+from ansible_collections.openlun.iscsi.plugins.module_utils._host.processes import described, opened, pids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LISTEN = "0A"
-_SHOWN_COMMAND = 120
 
 
 def is_taken(address: str, port: int) -> bool:
@@ -80,33 +80,7 @@ def _decoded(host: str) -> str:
 
 def _process(inodes: set[str], proc: str) -> str | None:
     links = {f"socket:[{inode}]" for inode in inodes}
-    for pid in filter(str.isdecimal, os.listdir(proc)):
-        try:
-            descriptors = os.listdir(f"{proc}/{pid}/fd")
-        except OSError:  # it ended, or belongs to somebody else
-            continue
-        if any(_link(f"{proc}/{pid}/fd/{descriptor}") in links for descriptor in descriptors):
-            return _described(pid, proc)
+    for pid in pids(proc):
+        if any(target in links for _path, target in opened(pid, proc)):
+            return described(pid, proc)
     return None
-
-
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""
-
-
-def _described(pid: str, proc: str) -> str:
-    try:
-        with open(f"{proc}/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-            command = " ".join(file.read().rstrip("\0").split("\0"))
-        owner = os.stat(f"{proc}/{pid}").st_uid
-    except OSError:
-        return f"process {pid}"
-    try:
-        user = pwd.getpwuid(owner).pw_name
-    except KeyError:
-        user = str(owner)
-    shown = command if len(command) <= _SHOWN_COMMAND else f"{command[:_SHOWN_COMMAND]}…"
-    return f"process {pid} of {user} ({shown})"

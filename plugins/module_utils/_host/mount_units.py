@@ -9,26 +9,17 @@ because that file belongs to the administrator.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from ansible_collections.openlun.iscsi.plugins.module_utils._host.steps import Step
-from ansible_collections.openlun.iscsi.plugins.module_utils._host.sysfs import explained
+from ansible_collections.openlun.iscsi.plugins.module_utils._host.unit_links import DIRECTORY
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ansible_collections.openlun.iscsi.plugins.module_utils._host.sysfs import Host
-
-DIRECTORY: Final = "/etc/systemd/system"
+TARGET: Final = "local-fs.target"
+"""What wants the mounts at boot."""
 SUFFIX: Final = ".mount"
 SOURCE: Final = "openlun-iscsi"
 """What mount tables show as the device: by it we know a mount of ours."""
 
-_WANTS: Final = f"{DIRECTORY}/local-fs.target.wants"
 _TYPE: Final = re.compile(rf"^What={SOURCE}\nWhere=.*\nType=hugetlbfs$", re.MULTILINE)
 
 
@@ -61,40 +52,9 @@ Type=hugetlbfs
 Options={options}
 
 [Install]
-WantedBy=local-fs.target
+WantedBy={TARGET}
 """
 
 
 def is_hugetlbfs(text: str) -> bool:
     return _TYPE.search(text) is not None
-
-
-def link(host: Host, unit: str) -> Iterator[Step]:
-    """A step that makes systemd mount it at boot; what systemctl enable does, where systemd need not run."""
-    place = _link(unit)
-    if not os.path.islink(host.path(place)):
-        yield Step("enable", f"unit {os.path.basename(unit)}", "it was not", partial(_make_link, host, place, unit))
-
-
-def unlink(host: Host, unit: str) -> Iterator[Step]:
-    place = _link(unit)
-    if os.path.islink(host.path(place)):
-        yield Step(
-            "disable", f"unit {os.path.basename(unit)}", "it is not declared", partial(_remove_link, host, place)
-        )
-
-
-def _link(unit: str) -> str:
-    return f"{_WANTS}/{os.path.basename(unit)}"
-
-
-def _remove_link(host: Host, place: str) -> None:
-    host.remove(place)
-    with contextlib.suppress(OSError):  # what systemctl disable does: the directory goes with its last link
-        os.rmdir(host.path(_WANTS))
-
-
-def _make_link(host: Host, place: str, unit: str) -> None:
-    with explained(place):
-        os.makedirs(host.path(_WANTS), exist_ok=True)
-        os.symlink(unit, host.path(place))

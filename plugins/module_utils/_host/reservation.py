@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ansible_collections.openlun.iscsi.plugins.module_utils._host import memlock, mount_units
+from ansible_collections.openlun.iscsi.plugins.module_utils._host import memlock, mount_units, unit_links
 from ansible_collections.openlun.iscsi.plugins.module_utils._host.errors import HostError
 from ansible_collections.openlun.iscsi.plugins.module_utils._host.hugepage_files import BootFiles
 from ansible_collections.openlun.iscsi.plugins.module_utils._host.hugepages import Change, Hugepages, Pool
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ansible_collections.openlun.iscsi.plugins.module_utils._host.sysfs import Host
-
-_SYSTEMD_RUNS: Final = "/run/systemd/system"
-"""sd_booted(3): this directory exists exactly where systemd is the init."""
 
 
 class Request(NamedTuple):
@@ -149,7 +146,7 @@ class Reservation:
         return _Plan(wishes, changes, files, None, unmounts, steps, warnings)
 
     def _ours(self, boot: BootFiles) -> list[str]:
-        units = self._files.ours(mount_units.DIRECTORY, "", mount_units.SUFFIX)
+        units = self._files.ours(unit_links.DIRECTORY, "", mount_units.SUFFIX)
         return [
             *boot.paths(),
             *(path for path in units if mount_units.is_hugetlbfs(self._files.text(path) or "")),
@@ -165,12 +162,14 @@ class Reservation:
 
     def _write(self, files: Mapping[str, str | None]) -> Iterator[Step]:
         units = [path for path in files if path.endswith(mount_units.SUFFIX)]
-        yield from (step for path in units if files[path] is None for step in mount_units.unlink(self._host, path))
+        gone = [path for path in units if files[path] is None]
+        yield from (step for path in gone for step in unit_links.unlink(self._host, path, mount_units.TARGET))
         written = list(self._files.bring(files))
         yield from written
-        yield from (step for path in units if files[path] is not None for step in mount_units.link(self._host, path))
-        if self._host.exists(_SYSTEMD_RUNS) and any(step.object.endswith(mount_units.SUFFIX) for step in written):
-            yield Step("reload", "systemd", "its units changed", partial(self._run, ["systemctl", "daemon-reload"]))
+        stays = [path for path in units if files[path] is not None]
+        yield from (step for path in stays for step in unit_links.link(self._host, path, mount_units.TARGET))
+        if any(step.object.endswith(mount_units.SUFFIX) for step in written):
+            yield from unit_links.reload(self._host, self._run)
 
     def _before(self, plan: _Plan) -> dict[str, Any]:
         pools = self._pages.pools()

@@ -21,8 +21,9 @@ from .base import (
     TARGET_NODE,
     TARGET_OPTIONS,
 )
-from .bdevs import TYPES, Qos
+from .bdevs import Latency, Qos
 from .declaration import COLLECTIONS
+from .drivers import RAID_LEVELS, TYPES
 from .target_options import FLAGS
 
 Arguments = Mapping[str, Mapping[str, Any]]
@@ -63,6 +64,15 @@ _OBJECTS: Final[Mapping[str, Arguments]] = {
         "readonly": {"type": "bool"},
         "sparse": {"type": "bool"},
         "address": {"type": "str"},
+        "base_bdevs": {"type": "list", "elements": "str"},
+        "count": {"type": "int"},
+        "latency": {"type": "dict", "options": {name: {"type": "int"} for name in Latency._fields}},
+        "level": {"type": "str", "choices": list(RAID_LEVELS)},
+        "strip_size": {"type": "str"},
+        "pool": {"type": "str"},
+        "image": {"type": "str"},
+        "ceph_user": {"type": "str"},
+        "cluster": {"type": "str"},
         "qos": {"type": "dict", "options": {name: {"type": "int"} for name in Qos._fields}},
         "remove_file": {"type": "bool", "default": False},
     },

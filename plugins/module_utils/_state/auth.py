@@ -207,6 +207,22 @@ def secrets_in(value: Any) -> Iterator[str]:
             yield from secrets_in(each)
 
 
+def words_beside_users(options: Mapping[str, Any]) -> Iterator[str]:
+    """What stands in the secrets of auth groups besides the names of users, under whatever name.
+
+    ``options`` are those of a module, before anybody has looked at them.
+    """
+    groups = options.get("auth_groups")
+    for group in [options, *(groups if isinstance(groups, list) else ())]:
+        entries = group.get("secrets") if isinstance(group, Mapping) else None
+        for entry in entries if isinstance(entries, list) else ():
+            named = entry.items() if isinstance(entry, Mapping) else [("", entry)]
+            yield from (str(word) for name, word in named if name not in _USERS and word)
+
+
+_USERS: Final = frozenset(("user", "muser"))
+
+
 def hide(text: str, objects: Sequence[BaseObject | None]) -> str:
     """``text``, which an engine wrote, without the secrets of ``objects``."""
     secrets = {

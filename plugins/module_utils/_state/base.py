@@ -22,6 +22,9 @@ TARGET_OPTIONS: Final = "target_options"
 SINGLETONS: Final = (DISCOVERY_AUTH, TARGET_OPTIONS)
 """Kinds of which every engine has exactly one: it is changed, but neither created nor removed. Its key is empty."""
 
+_SIZES: Final = ("size", "strip_size")
+"""Properties in bytes, which people read with a unit."""
+
 Ref = tuple[str, Union[str, int]]
 """Kind and key of an object: ``("portal_group", 1)``."""
 
@@ -67,7 +70,7 @@ class BaseObject:
         """As a diff shows it, where ``earlier`` is the state before."""
         del earlier
         shown = {name: value for name, value in self.show().items() if value is not None}
-        return {name: show_size(value) if name == "size" else value for name, value in shown.items()}
+        return {name: show_size(value) if name in _SIZES else value for name, value in shown.items()}
 
     def words(self, name: str, earlier: BaseObject | None) -> str:
         """One property as messages tell it."""
@@ -104,7 +107,7 @@ def changes(before: BaseObject, after: BaseObject) -> list[Change]:
 
 def words(name: str, value: Any) -> str:
     """A value of an option as text."""
-    if name == "size" and isinstance(value, int):
+    if name in _SIZES and isinstance(value, int):
         return show_size(value)
     if value is None:
         return "none"

@@ -1,106 +1,31 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Block devices: the types that are managed, their limits, and NVMe controllers with what they give.
-
-A controller is declared like a bdev but is none: it gives one for each of its namespaces, ``NVMe1n1`` for namespace 1
-of ``NVMe1``. Those come and go with it; which ones there are is known once it is attached.
-"""
+"""Block devices and what gives them: an NVMe controller its namespaces, a split its parts."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, NamedTuple
 
 from .._engine.facts import DEFAULT_BLOCK_SIZE
 from .base import BDEV, BaseObject, Ref
+from .drivers import (
+    DRIVERS,
+    GIVEN,
+    NVME,
+    OPTIONS_OF_A_DEVICE,
+    RAID,
+    RAID1,
+    SPLIT,
+    giver_of,
+)
 
-NVME: Final = "nvme"
-NAMESPACE: Final = "NVMe disk"
-"""What bdev_get_bdevs calls the product of a namespace; it is its type, since nobody can declare it."""
+DEFAULT_STRIP_SIZE: Final = 64 << 10
 
-
-class Driver(NamedTuple):
-    """How the engines make bdevs of a type.
-
-    ``product`` is its product_name in bdev_get_bdevs, ``options`` what it takes beside name, type and qos, ``needs``
-    the option without which none is made, with the words that ask for it. ``resize`` makes one larger.
-    """
-
-    product: str
-    create: str
-    delete: str
-    options: frozenset[str]
-    needs: tuple[str, str]
-    resize: str | None = None
-    loses_data: bool = False
-
-
-_SIZED: Final = ("size", "a size")
-_ON_PATH: Final = ("path", "the path of its file or device")
-DRIVERS: Final[Mapping[str, Driver]] = {
-    "malloc": Driver(
-        "Malloc disk",
-        "bdev_malloc_create",
-        "bdev_malloc_delete",
-        frozenset(("size", "block_size", "uuid")),
-        _SIZED,
-        loses_data=True,
-    ),
-    "aio": Driver(
-        "AIO disk",
-        "bdev_aio_create",
-        "bdev_aio_delete",
-        frozenset(("size", "block_size", "uuid", "path", "readonly", "sparse")),
-        _ON_PATH,
-        "bdev_aio_resize",
-    ),
-    NVME: Driver(
-        "",
-        "bdev_nvme_attach_controller",
-        "bdev_nvme_detach_controller",
-        frozenset(("address",)),
-        ("address", "the PCI address of its controller"),
-    ),
-    "null": Driver(
-        "Null disk",
-        "bdev_null_create",
-        "bdev_null_delete",
-        frozenset(("size", "block_size", "uuid")),
-        _SIZED,
-        "bdev_null_resize",
-    ),
-    "uring": Driver(
-        "URING bdev",
-        "bdev_uring_create",
-        "bdev_uring_delete",
-        frozenset(("block_size", "uuid", "path")),
-        _ON_PATH,
-    ),
-}
-"""Type -> how it is managed. Bdevs of other types can be served and limited."""
-
-TYPES: Final = tuple(DRIVERS)
 MIB: Final = 1 << 20
-"""What bdev_null_resize counts in."""
-
-_PRODUCTS: Final = {driver.product: name for name, driver in DRIVERS.items() if driver.product}
-
-
-def type_of(product: str) -> str:
-    """The type of a bdev by its product_name; one that is not managed is known by that name."""
-    return _PRODUCTS.get(product, product)
-
-
-_NAMESPACE: Final = re.compile(r"(?P<controller>.+)n[1-9][0-9]*")
-
-
-def controller_of(bdev: str) -> str | None:
-    """The controller a bdev comes from if it is a namespace, going by its name: ``NVMe1n2`` -> ``NVMe1``."""
-    match = _NAMESPACE.fullmatch(bdev)
-    return match["controller"] if match else None
+"""What bdev_null_resize, bdev_split_create and limits count in."""
 
 
 class Qos(NamedTuple):
@@ -124,12 +49,40 @@ IOS_STEP: Final = 1000
 """SPDK rounds rw_ios_per_sec up to multiples of this (SPDK_BDEV_QOS_MIN_IOS_PER_SEC)."""
 
 
+class Latency(NamedTuple):
+    """What a delay bdev adds, in microseconds: to reads and writes, and to one in a hundred of them (p99)."""
+
+    read: int = 0
+    read_p99: int = 0
+    write: int = 0
+    write_p99: int = 0
+
+    def __str__(self) -> str:
+        return f"read {self.read} (p99 {self.read_p99}), write {self.write} (p99 {self.write_p99}) microseconds"
+
+    def edited(self, given: Mapping[str, int]) -> Latency:
+        """With what is given. A p99 that is not given is at least the average, which an engine insists on."""
+        wanted = self._replace(**given)
+        for name, most in (("read", "read_p99"), ("write", "write_p99")):
+            if most not in given:
+                wanted = wanted._replace(**{most: max(getattr(wanted, name), getattr(wanted, most))})
+        return wanted
+
+    def is_made_of(self, wanted: Latency | None) -> bool:
+        """Whether an engine that was told ``wanted`` tells this.
+
+        SPDK counts in ticks of the processor and rounds down on the way there and back, by a microsecond and less than
+        a thousandth (vbdev_delay.c).
+        """
+        return wanted is not None and all(0 <= want - live <= 1 + want // 1000 for live, want in zip(self, wanted))
+
+
 @dataclass(frozen=True)
 class Bdev(BaseObject):
-    """A block device of the engine, or an NVMe controller.
+    """A block device of the engine, or what gives some: an NVMe controller, a split.
 
-    ``size`` is None for a new one whose size its file decides, ``block_size`` where the engine asks the device, ``qos``
-    where nobody asked for limits and the engine does not tell them.
+    ``size`` is None for a new one whose size its file or its base bdevs decide, ``block_size`` where the engine asks
+    the device, ``qos`` where nobody asked for limits and the engine does not tell them.
     """
 
     kind: ClassVar[str] = BDEV
@@ -145,12 +98,28 @@ class Bdev(BaseObject):
     sparse: bool = field(default=False, compare=False)  # asked for at creation, not kept by the engine
     address: str | None = None
     qos: Qos | None = None
+    base_bdevs: tuple[str, ...] | None = None
+    count: int | None = None
+    latency: Latency | None = None
+    level: str | None = None
+    strip_size: int | None = None
+    pool: str | None = None
+    image: str | None = None
+    ceph_user: str | None = None
+    cluster: str | None = None
+    claimed: bool = field(default=False, compare=False)  # by something in the engine, known here or not
 
     @classmethod
     def create(cls, given: Mapping[str, Any]) -> Bdev:
+        options = dict(given)
         # A device knows its own block size; a file has none.
-        knows = given["type"] in (NVME, NAMESPACE) or str(given.get("path", "")).startswith("/dev/")
-        options = {"block_size": None if knows else DEFAULT_BLOCK_SIZE, **given}
+        takes_block_size = given["type"] in DRIVERS and "block_size" in DRIVERS[given["type"]].options
+        if takes_block_size and not str(given.get("path", "")).startswith("/dev/"):
+            options.setdefault("block_size", DEFAULT_BLOCK_SIZE)
+        if given["type"] == RAID and given.get("level") != RAID1:
+            options.setdefault("strip_size", DEFAULT_STRIP_SIZE)
+        if "latency" in given:
+            options["latency"] = Latency().edited(given["latency"])
         if "qos" in given:
             options["qos"] = Qos(**given["qos"])
         return cls(**options)
@@ -160,44 +129,100 @@ class Bdev(BaseObject):
         return self.type in DRIVERS
 
     @property
-    def is_controller(self) -> bool:
-        return self.type == NVME
+    def is_giver(self) -> bool:
+        """Whether it is no bdev itself."""
+        return self.type in GIVEN
 
     @property
-    def is_namespace(self) -> bool:
-        return self.type == NAMESPACE
+    def is_given(self) -> bool:
+        return self.type in GIVEN.values()
+
+    @property
+    def parts(self) -> Sequence[str]:
+        """The bdevs that a split gives."""
+        return [f"{self.name}{number}" for number in range(self.count or 0)] if self.type == SPLIT else ()
+
+    def may_give(self, name: str) -> bool:
+        """Whether there can be such a bdev as soon as this is there: nobody knows the namespaces of a controller."""
+        return giver_of(name) == self.name and (self.type == NVME or name in self.parts)
 
     def edited(self, given: Mapping[str, Any]) -> Bdev:
-        """With another type or path it is another device: then nothing of the old one carries over."""
-        if given.get("type", self.type) != self.type or given.get("path", self.path) != self.path:
+        """As another device it has nothing of the old one. The disks of a mirror are all alike and keep their order."""
+        if self.level == RAID1 and set(given.get("base_bdevs", ())) == set(self.base_bdevs or ()):
+            given = {**given, "base_bdevs": self.base_bdevs}
+        if any(given.get(option, getattr(self, option)) != getattr(self, option) for option in OPTIONS_OF_A_DEVICE):
             return Bdev.create({"name": self.name, "type": self.type, **given})
+        changed = dict(given)
         if "qos" in given:
-            given = {**given, "qos": (self.qos or Qos())._replace(**given["qos"])}
-        return super().edited(given)
+            changed["qos"] = (self.qos or Qos())._replace(**given["qos"])
+        if "latency" in given:
+            changed["latency"] = (self.latency or Latency()).edited(given["latency"])
+        if given.get("count", self.count) != self.count:
+            changed.setdefault("size", None)
+        if given.get("level", self.level) != self.level:
+            changed.setdefault("strip_size", None if given["level"] == RAID1 else self.strip_size or DEFAULT_STRIP_SIZE)
+        return super().edited(changed)
+
+    def made_again(self) -> Bdev:
+        """What is made of other bdevs, to be made once more: what those decide is not known any more."""
+        sized = self.base_bdevs is None or self.type == SPLIT
+        return self if sized else replace(self, size=None, block_size=None)
+
+    def fills(self, base: Bdev) -> bool:
+        """Whether the parts of a split take all of its base, as they do when nobody gives their size."""
+        left = (base.size or 0) - (self.size or 0) * (self.count or 1)
+        return left < (self.count or 1) * (base.block_size or 1)
 
     def show(self) -> dict[str, Any]:
-        if self.is_controller:
-            return {"name": self.name, "type": self.type, "address": self.address}
-        shown: dict[str, Any] = {"name": self.name, "type": self.type, "size": self.size, "block_size": self.block_size}
-        shown["uuid"] = self.uuid
-        if self.path is not None:
-            shown["path"] = self.path
+        shown: dict[str, Any] = {"name": self.name, "type": self.type}
+        if not self.is_giver:
+            shown.update(size=self.size, block_size=self.block_size, uuid=self.uuid)
+        if self.type == SPLIT:
+            shown.update(size=self.size)
         if self.type == "aio":
-            shown["readonly"] = self.readonly
-        if self.qos is not None:
-            shown["qos"] = self.qos._asdict()
+            shown.update(readonly=self.readonly)
+        for name in _SHOWN_IF_THERE:
+            value = getattr(self, name)
+            if value is not None:
+                shown[name] = list(value) if name == "base_bdevs" else value
+        for name in ("latency", "qos"):
+            numbers = getattr(self, name)
+            if numbers is not None:
+                shown[name] = numbers._asdict()
         return shown
 
     def readable(self, earlier: BaseObject | None) -> dict[str, Any]:
-        """With the limits as a line, if there are any."""
+        """With the latency as a line, and the limits if there are any."""
         shown = super().readable(earlier)
-        shown.pop("qos", None)
-        return {**shown, "qos": str(self.qos)} if self.qos and any(self.qos) else shown
+        lines = {"latency": self.latency, "qos": self.qos if self.qos and any(self.qos) else None}
+        for name, line in lines.items():
+            shown.pop(name, None)
+            if line is not None:
+                shown[name] = str(line)
+        return shown
 
     def words(self, name: str, earlier: BaseObject | None) -> str:
-        return str(self.qos or Qos()) if name == "qos" else super().words(name, earlier)
+        if name == "qos":
+            return str(self.qos or Qos())
+        return str(self.latency or "none") if name == "latency" else super().words(name, earlier)
 
     def needs(self) -> Iterator[Ref]:
-        controller = controller_of(self.name) if self.is_namespace else None
-        if controller is not None:
-            yield (BDEV, controller)
+        giver = giver_of(self.name) if self.is_given else None
+        if giver is not None:
+            yield (BDEV, giver)
+        for base in self.base_bdevs or ():
+            yield (BDEV, base)
+
+
+_SHOWN_IF_THERE: Final = (
+    "path",
+    "address",
+    "base_bdevs",
+    "count",
+    "level",
+    "strip_size",
+    "pool",
+    "image",
+    "ceph_user",
+    "cluster",
+)

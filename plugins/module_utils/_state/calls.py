@@ -1,7 +1,7 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Steps of a plan as calls of SPDK's JSON-RPC. The one place that knows how an object is written in it."""
+"""Steps of a plan as calls of SPDK's JSON-RPC. Only this and ``bdev_calls`` know how an object is written in it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, Final, TypeVar
 
 from .._engine.facts import MAX_SECRETS_PER_CALL
 from .._rpc import Call
+from . import bdev_calls
 from .auth import INHERIT, AuthGroup, DiscoveryAuth, Secret, loosens, rpc_policy
 from .base import AUTH_GROUP, BDEV, DISCOVERY_AUTH, INITIATOR_GROUP, PORTAL_GROUP, TARGET_NODE
-from .bdevs import DRIVERS, MIB, NVME, Bdev
 from .model import InitiatorGroup, Lun, Map, PortalGroup, Redirect, TargetNode
-from .operations import Operation
+from .operations import Operation, as_kind
 from .schedule import CHANGE, DOWN, UP, Step
 
 _LUNS_PER_CALL: Final = 64
@@ -29,77 +29,20 @@ def calls(step: Step) -> list[Call]:
 _Calls = Iterator[Call]
 
 
-def _bdev_up(operation: Operation) -> _Calls:
-    bdev, before = _as(Bdev, operation.after), operation.before
-    yield Call(DRIVERS[bdev.type].create, _given(name=bdev.name, **_PARAMS[bdev.type](bdev, before)))
-    yield from _set_qos(bdev, None)
-
-
-def _in_blocks(bdev: Bdev, _before: object) -> dict[str, Any]:
-    size, block_size = bdev.size or 0, bdev.block_size or 1
-    return {"num_blocks": size // block_size, "block_size": block_size, "uuid": bdev.uuid}
-
-
-def _on_path(bdev: Bdev, _before: object) -> dict[str, Any]:
-    return {"filename": bdev.path, "block_size": bdev.block_size, "uuid": bdev.uuid}
-
-
-def _in_file(bdev: Bdev, before: object) -> dict[str, Any]:
-    same_file = isinstance(before, Bdev) and (before.path, before.size) == (bdev.path, bdev.size)
-    ours = {"size": None if same_file else bdev.size, "sparse": bdev.sparse or None}
-    return {**_on_path(bdev, before), "readonly": bdev.readonly or None, **ours}
-
-
-def _at_address(bdev: Bdev, _before: object) -> dict[str, Any]:
-    return {"trtype": "PCIe", "traddr": bdev.address}
-
-
-_PARAMS: Final[dict[str, Callable[[Bdev, object], dict[str, Any]]]] = {
-    "malloc": _in_blocks,
-    "null": _in_blocks,
-    "aio": _in_file,
-    "uring": _on_path,
-    NVME: _at_address,
-}
-
-
-def _bdev_down(operation: Operation) -> _Calls:
-    bdev = _as(Bdev, operation.before)
-    yield Call(DRIVERS[bdev.type].delete, _given(name=bdev.name, remove_file=operation.remove_file or None))
-
-
-def _bdev_change(operation: Operation) -> _Calls:
-    before, bdev = _as(Bdev, operation.before), _as(Bdev, operation.after)
-    if bdev.size is not None and bdev.size != before.size and bdev.type in _NEW_SIZE:
-        name, unit = _NEW_SIZE[bdev.type]
-        yield Call(DRIVERS[bdev.type].resize or "", {"name": bdev.name, name: bdev.size // unit})
-    yield from _set_qos(bdev, before)
-
-
-_NEW_SIZE: Final = {"aio": ("size", 1), "null": ("new_size", MIB)}
-"""Type -> how its resize wants the size: the parameter, and the bytes it counts in."""
-
-
-def _set_qos(bdev: Bdev, before: Bdev | None) -> _Calls:
-    limits = {} if bdev.qos is None else bdev.qos.changed(None if before is None else before.qos)
-    if limits:
-        yield Call("bdev_set_qos_limit", {"name": bdev.name, **limits})
-
-
 def _auth_group_up(operation: Operation) -> _Calls:
-    group = _as(AuthGroup, operation.after)
+    group = as_kind(AuthGroup, operation.after)
     first = [secret.to_rpc() for secret in group.secrets[:MAX_SECRETS_PER_CALL]]
     yield Call("iscsi_create_auth_group", {"tag": group.tag, "secrets": first})
     yield from _add_secrets(group, group.secrets[MAX_SECRETS_PER_CALL:])
 
 
 def _auth_group_down(operation: Operation) -> _Calls:
-    yield Call("iscsi_delete_auth_group", {"tag": _as(AuthGroup, operation.before).tag})
+    yield Call("iscsi_delete_auth_group", {"tag": as_kind(AuthGroup, operation.before).tag})
 
 
 def _auth_group_change(operation: Operation) -> _Calls:
     """No engine changes a secret: its user goes and comes back at once. Who is logged in stays."""
-    before, after = _as(AuthGroup, operation.before), _as(AuthGroup, operation.after)
+    before, after = as_kind(AuthGroup, operation.before), as_kind(AuthGroup, operation.after)
     kept = frozenset(after.secrets)
     new = {each.user: each for each in after.new_since(before)}
     for old in before.secrets:
@@ -117,39 +60,40 @@ def _add_secrets(group: AuthGroup, secrets: Iterable[Secret]) -> _Calls:
 
 
 def _discovery_auth_change(operation: Operation) -> _Calls:
-    discovery = _as(DiscoveryAuth, operation.after)
+    discovery = as_kind(DiscoveryAuth, operation.after)
     yield Call("iscsi_set_discovery_auth", rpc_policy(discovery.chap, discovery.auth_group))
 
 
 def _portal_group_up(operation: Operation) -> _Calls:
-    group = _as(PortalGroup, operation.after)
+    group = as_kind(PortalGroup, operation.after)
     portals = [{"host": portal.host, "port": str(portal.port)} for portal in group.portals]
-    yield Call("iscsi_create_portal_group", _given(tag=group.tag, portals=portals, private=group.private or None))
+    private = {"private": True} if group.private else {}
+    yield Call("iscsi_create_portal_group", {"tag": group.tag, "portals": portals, **private})
     if group.chap != INHERIT:
         yield from _portal_group_change(operation)
 
 
 def _portal_group_change(operation: Operation) -> _Calls:
-    group = _as(PortalGroup, operation.after)
+    group = as_kind(PortalGroup, operation.after)
     policy = {"inherit": True} if group.chap == INHERIT else rpc_policy(group.chap, group.auth_group)
     yield Call("iscsi_portal_group_set_auth", {"tag": group.tag, **policy})
 
 
 def _portal_group_down(operation: Operation) -> _Calls:
-    yield Call("iscsi_delete_portal_group", {"tag": _as(PortalGroup, operation.before).tag})
+    yield Call("iscsi_delete_portal_group", {"tag": as_kind(PortalGroup, operation.before).tag})
 
 
 def _initiator_group_up(operation: Operation) -> _Calls:
-    yield Call("iscsi_create_initiator_group", _as(InitiatorGroup, operation.after).show())
+    yield Call("iscsi_create_initiator_group", as_kind(InitiatorGroup, operation.after).show())
 
 
 def _initiator_group_down(operation: Operation) -> _Calls:
-    yield Call("iscsi_delete_initiator_group", {"tag": _as(InitiatorGroup, operation.before).tag})
+    yield Call("iscsi_delete_initiator_group", {"tag": as_kind(InitiatorGroup, operation.before).tag})
 
 
 def _initiator_group_change(operation: Operation) -> _Calls:
     """Additions first: the group is never empty, and nobody who stays is shut out."""
-    before, after = _as(InitiatorGroup, operation.before), _as(InitiatorGroup, operation.after)
+    before, after = as_kind(InitiatorGroup, operation.before), as_kind(InitiatorGroup, operation.after)
     new_masks = [mask for mask in after.netmasks if mask not in before.netmasks]
     old_masks = [mask for mask in before.netmasks if mask not in after.netmasks]
     edits = [
@@ -163,7 +107,7 @@ def _initiator_group_change(operation: Operation) -> _Calls:
 
 
 def _target_node_up(operation: Operation) -> _Calls:
-    node = _as(TargetNode, operation.after)
+    node = as_kind(TargetNode, operation.after)
     luns = sorted(node.luns)
     yield Call(
         "iscsi_create_target_node",
@@ -183,12 +127,12 @@ def _target_node_up(operation: Operation) -> _Calls:
 
 
 def _target_node_down(operation: Operation) -> _Calls:
-    yield Call("iscsi_delete_target_node", {"name": _as(TargetNode, operation.before).name})
+    yield Call("iscsi_delete_target_node", {"name": as_kind(TargetNode, operation.before).name})
 
 
 def _target_node_change(operation: Operation) -> _Calls:
     """Stricter first and more open last, so that nobody comes in who may neither before nor after."""
-    before, after = _as(TargetNode, operation.before), _as(TargetNode, operation.after)
+    before, after = as_kind(TargetNode, operation.before), as_kind(TargetNode, operation.after)
     policy: list[Call] = []
     if (before.chap, before.auth_group) != (after.chap, after.auth_group):
         params = {"name": after.name, **rpc_policy(after.chap, after.auth_group)}
@@ -242,9 +186,9 @@ def _mask(node: TargetNode, lun: Lun) -> Call:
 
 
 _CALLS: Final[dict[tuple[str, str], Callable[[Operation], _Calls]]] = {
-    (UP, BDEV): _bdev_up,
-    (DOWN, BDEV): _bdev_down,
-    (CHANGE, BDEV): _bdev_change,
+    (UP, BDEV): bdev_calls.up,
+    (DOWN, BDEV): bdev_calls.down,
+    (CHANGE, BDEV): bdev_calls.change,
     (UP, AUTH_GROUP): _auth_group_up,
     (DOWN, AUTH_GROUP): _auth_group_down,
     (CHANGE, AUTH_GROUP): _auth_group_change,
@@ -295,17 +239,3 @@ def _groups(maps: Iterable[Map]) -> dict[int, tuple[int, ...]]:
 
 def _maps(maps: Iterable[Map]) -> list[dict[str, int]]:
     return [{"pg_tag": each.portal_group, "ig_tag": each.initiator_group} for each in maps]
-
-
-def _given(**params: Any) -> dict[str, Any]:
-    return {name: value for name, value in params.items() if value is not None}
-
-
-_Kind = TypeVar("_Kind")
-
-
-def _as(kind: type[_Kind], each: object) -> _Kind:
-    """``each``, which this kind of step always has."""
-    if not isinstance(each, kind):
-        raise TypeError(f"a step on {each!r}, not on a {kind.__name__}")
-    return each

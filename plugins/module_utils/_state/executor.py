@@ -114,10 +114,10 @@ def _send(level: Iterable[Step], client: Client) -> _Sent:
 
 
 def _lacking(operation: Operation, bdevs: Sequence[Any]) -> str:
-    """What an NVMe controller, which is attached, does not give; nothing if it gives all that it shall."""
+    """What an NVMe controller or a split, which is made, does not give; nothing if it gives all that it shall."""
     missing = [name for name in operation.expects if name not in bdevs]
     given = listed([str(each) for each in bdevs])
-    return f"the controller is attached, but does not give {listed(missing)}. It gives: {given}" if missing else ""
+    return f"it is there, but does not give {listed(missing)}. It gives: {given}" if missing else ""
 
 
 def _named(operation: Operation) -> str:

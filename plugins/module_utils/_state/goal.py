@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final
 
-from .base import AUTH_GROUP, BDEV, INITIATOR_GROUP, PORTAL_GROUP, SINGLETONS, TARGET_NODE, Ref, label
-from .bdevs import DRIVERS, NAMESPACE, NVME, Bdev, controller_of
+from .base import AUTH_GROUP, BDEV, INITIATOR_GROUP, PORTAL_GROUP, SINGLETONS, TARGET_NODE, Ref, changes, label
+from .bdevs import Bdev
 from .declaration import Declaration, Wish
+from .drivers import DRIVERS, GIVEN, giver_of
 from .model import KINDS, Object, State
 from .text import Problems
 
@@ -24,8 +25,13 @@ class Goal:
     objects: Mapping[Ref, Object]
     doomed: Mapping[Ref, str]
     wishes: Mapping[Ref, Wish]
-    coming: frozenset[str] = frozenset()
-    """The NVMe controllers that are attached on the way: nobody knows yet which namespaces they have."""
+    coming: Mapping[str, Bdev] = field(default_factory=dict)
+    """Name -> NVMe controller or split that is made, or made anew, on the way. What it gives is not there yet."""
+
+    def is_coming(self, bdev: str) -> bool:
+        """Whether it may be there once what gives it is made."""
+        giver = self.coming.get(giver_of(bdev) or "")
+        return giver is not None and giver.may_give(bdev)
 
     def path(self, ref: Ref, option: str) -> str:
         """Where ``option`` of the object stands in the variables; for an undeclared object its name."""
@@ -38,7 +44,7 @@ def aim(
     """The goal of ``declaration``. New objects that lack something are left out and noted in ``problems``."""
     objects = dict(current.objects)
     doomed: dict[Ref, str] = {}
-    coming = _coming(current, declaration)
+    late: list[Wish] = []
     for ref, wish in declaration.wishes.items():
         live = current.get(ref)
         if not wish.present:
@@ -46,46 +52,53 @@ def aim(
                 doomed[ref] = "declared absent"
         elif live is not None:
             objects[ref] = live.edited(wish.given)
-        elif ref[0] == BDEV and "type" not in wish.given and controller_of(str(ref[1])) in coming:
-            objects[ref] = Bdev.create({"type": NAMESPACE, **wish.given})
+        elif ref[0] == BDEV and "type" not in wish.given and giver_of(str(ref[1])) is not None:
+            late.append(wish)
         elif _complete(wish, problems):
             objects[ref] = KINDS[ref[0]].create(wish.given)
+    coming = _coming(current, objects)
+    for wish in late:
+        giver = coming.get(giver_of(str(wish.ref[1])) or "")
+        if giver is not None and giver.may_give(str(wish.ref[1])):
+            objects[wish.ref] = Bdev.create({"type": GIVEN[giver.type], **wish.given})
+        else:
+            _complete(wish, problems)
     if prune:
         for ref in _prunable(current, objects, declaration, ignore):
             del objects[ref]
             doomed[ref] = "not declared"
-    _end_namespaces(objects, doomed, declaration, problems)
+    _end_given(objects, doomed, declaration, coming, problems)
     return Goal(objects, doomed, declaration.wishes, coming)
 
 
-def _coming(current: State, declaration: Declaration) -> frozenset[str]:
-    """Controllers that are new, or at another address than before."""
-    names = set()
-    for (kind, name), wish in declaration.wishes.items():
-        if kind != BDEV or not wish.present:
-            continue
-        live, address = current.get(wish.ref), wish.given.get("address")
-        if isinstance(live, Bdev) and live.is_controller:
-            if address not in (None, live.address):
-                names.add(str(name))
-        elif wish.given.get("type") == NVME:
-            names.add(str(name))
-    return frozenset(names)
+def _coming(current: State, objects: Mapping[Ref, Object]) -> dict[str, Bdev]:
+    """Controllers and splits that are new, or others than before."""
+    givers = (each for each in objects.values() if isinstance(each, Bdev) and each.is_giver)
+    return {each.name: each for each in givers if _is_new(each, current.get(each.ref))}
 
 
-def _end_namespaces(
-    objects: dict[Ref, Object], doomed: dict[Ref, str], declaration: Declaration, problems: Problems
+def _is_new(giver: Bdev, live: Object | None) -> bool:
+    return live is None or bool(changes(live, giver))
+
+
+def _end_given(
+    objects: dict[Ref, Object],
+    doomed: dict[Ref, str],
+    declaration: Declaration,
+    coming: Mapping[str, Bdev],
+    problems: Problems,
 ) -> None:
-    """What a controller gives ends with it."""
-    for ref in [ref for ref, each in objects.items() if isinstance(each, Bdev) and each.is_namespace]:
-        controllers = [need for need in objects[ref].needs() if need in doomed]
-        if not controllers:
+    """What is given ends with what gives it, and with a split that has fewer parts or another kind of bdevs."""
+    for ref in [ref for ref, each in objects.items() if isinstance(each, Bdev) and each.is_given]:
+        giver = next(iter(objects[ref].needs()), ref)
+        anew = coming.get(str(giver[1]))
+        if giver not in doomed and (anew is None or anew.may_give(str(ref[1]))):
             continue
         del objects[ref]
-        doomed[ref] = f"{controllers[0][1]} goes"
+        doomed[ref] = f"{giver[1]} goes" if giver in doomed else f"{giver[1]} does not give it any more"
         wish = declaration.wishes.get(ref)
         if wish is not None:
-            problems.note(wish.at("name"), f"{label(ref)} goes with its controller {controllers[0][1]}.")
+            problems.note(wish.at("name"), f"{label(ref)} cannot stay: {doomed[ref]}.")
 
 
 def _prunable(
@@ -97,9 +110,7 @@ def _prunable(
     if not candidates:
         return []
     roots = (
-        ref
-        for ref, each in objects.items()
-        if ref not in candidates and not _is_undeclared_namespace(each, declaration)
+        ref for ref, each in objects.items() if ref not in candidates and not _is_undeclared_gift(each, declaration)
     )
     kept = _closure(roots, objects)
     return [ref for ref in undeclared if ref in candidates and ref not in kept]
@@ -109,9 +120,9 @@ def _is_managed(each: Object) -> bool:
     return each.kind not in SINGLETONS and (not isinstance(each, Bdev) or each.managed)
 
 
-def _is_undeclared_namespace(each: Object, declaration: Declaration) -> bool:
-    """Such a one does not keep its controller; a target node that serves it does."""
-    return isinstance(each, Bdev) and each.is_namespace and each.ref not in declaration.wishes
+def _is_undeclared_gift(each: Object, declaration: Declaration) -> bool:
+    """A bdev that is given does not keep what gives it; whoever uses it does."""
+    return isinstance(each, Bdev) and each.is_given and each.ref not in declaration.wishes
 
 
 def _ignored(ref: Ref, patterns: Iterable[str]) -> bool:
@@ -145,8 +156,10 @@ def _missing_of_bdev(wish: Wish) -> Iterator[tuple[str, str]]:
     kind = wish.given.get("type")
     if kind is None:
         yield "type", "a type, such as malloc or aio"
-    elif DRIVERS[kind].needs[0] not in wish.given:
-        yield DRIVERS[kind].needs
+        return
+    for option, words in DRIVERS[kind].needs:
+        if option not in wish.given:
+            yield option, words
 
 
 def _nothing(_wish: Wish) -> Iterator[tuple[str, str]]:

@@ -249,7 +249,7 @@ def _with_masks(given: Mapping[str, Any], live: Sequence[Lun]) -> Mapping[str, A
         return given
     masks = {lun.disk: lun.initiator_groups for lun in live}
     luns = (
-        lun if lun.initiator_groups is not None else lun._replace(initiator_groups=masks.get(lun.disk, ()))
+        lun if lun.initiator_groups is not None else Lun(lun.id, lun.bdev, masks.get(lun.disk, ()))
         for lun in given["luns"]
     )
     return {**given, "luns": tuple(luns)}

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
 
 from .base import PORTAL_GROUP, Ref, label
 from .model import Map, Object, Session
@@ -22,9 +21,10 @@ DELETE: Final = "delete"
 class Operation:
     """One object to create, edit while it serves, replace (remove and create again) or delete.
 
-    ``risks`` say what it costs (``loses …``) and ``sessions`` whom it hits: either needs force.
+    ``risks`` say what it costs (``loses …``) and ``sessions`` whom it hits: either needs force. So does a replacement
+    without them, because who logs in meanwhile finds nothing.
     ``detached`` are maps of a target node that end because their portal group goes away before the node is edited,
-    ``expects`` the namespaces that an NVMe controller has to have.
+    ``expects`` the bdevs that an NVMe controller or a split has to give.
     """
 
     action: str
@@ -36,13 +36,13 @@ class Operation:
     detached: frozenset[Map] = frozenset()
     remove_file: bool = False
     expects: tuple[str, ...] = ()
+    ref: Ref = field(init=False, repr=False, compare=False)
 
-    @cached_property
-    def ref(self) -> Ref:
+    def __post_init__(self) -> None:
         each = self.after or self.before
         if each is None:
             raise ValueError("an operation has an object before or after it")
-        return each.ref
+        object.__setattr__(self, "ref", each.ref)
 
     @property
     def removes(self) -> bool:
@@ -54,7 +54,7 @@ class Operation:
 
     @property
     def needs_force(self) -> bool:
-        return bool(self.risks or self.sessions)
+        return bool(self.risks or self.sessions) or self.action == REPLACE
 
     def __str__(self) -> str:
         text = f"{self.action} {label(self.ref)}"
@@ -75,4 +75,15 @@ class Operation:
         """Why this is not done without force, with the initiators it would hit."""
         who = ", ".join(str(session) for session in self.sessions)
         named = f": {who}" if who else ""
-        return f"{self}{named}. Nothing was changed. Set force: true to allow it."
+        away = "" if self.risks or self.sessions else ", which is away meanwhile"
+        return f"{self}{away}{named}. Nothing was changed. Set force: true to allow it."
+
+
+_Kind = TypeVar("_Kind")
+
+
+def as_kind(kind: type[_Kind], each: object) -> _Kind:
+    """``each``, which this kind of step always has."""
+    if not isinstance(each, kind):
+        raise TypeError(f"a step on {each!r}, not on a {kind.__name__}")
+    return each

@@ -13,7 +13,7 @@ from typing import Any, Final
 from .._engine import facts
 from .auth import Secret, known_secret
 from .base import AUTH_GROUP, BDEV, DISCOVERY_AUTH, INITIATOR_GROUP, PORTAL_GROUP, TARGET_NODE, TARGET_OPTIONS
-from .bdevs import IOS_STEP, Qos
+from .bdevs import IOS_STEP, Latency, Qos
 from .model import Lun, Map, Redirect
 from .names import check_name, full_name, parse_initiator
 from .portals import parse_netmask, parse_portal
@@ -171,6 +171,38 @@ def _qos(value: Mapping[str, Any], path: str, problems: Problems) -> dict[str, i
 _MOST_QOS: Final = 10**9
 
 
+def _latency(value: Mapping[str, Any], path: str, problems: Problems) -> dict[str, int]:
+    """The latencies that are given, in microseconds."""
+    latencies = {name: int(value[name]) for name in Latency._fields if value.get(name) is not None}
+    for name, number in latencies.items():
+        if not 0 <= number <= _MOST_LATENCY:
+            problems.note(f"{path}.{name}", f"{number} microseconds are not between 0 and an hour.")
+    return latencies
+
+
+_MOST_LATENCY: Final = 3600 * 10**6
+
+
+def _strip_size(value: Any) -> int:
+    size = parse_size(str(value))
+    if size < 1024 or size & (size - 1):
+        raise ValueError(f"{value} is not 1KiB or a power of two of it, such as 64KiB.")
+    return size
+
+
+def _label(value: Any) -> str:
+    """A name in another system."""
+    name = _text(facts.MAX_BDEV_NAME_BYTES)(value)
+    if not name:
+        raise ValueError("the name is empty.")
+    return name
+
+
+_MOST_BASES: Final = 255
+"""SPDK's bdev_raid_create takes no more."""
+_MOST_PARTS: Final = 4096
+
+
 def _redirect(value: Mapping[str, Any]) -> Redirect:
     address = parse_portal(str(value["address"]))
     if address.is_wildcard:
@@ -241,6 +273,12 @@ OPTIONS: Final[Mapping[str, Mapping[str, Parse]]] = {
         "sparse": _one(bool),
         "address": _one(lambda value: known_address(str(value))),
         "qos": _qos,
+        "base_bdevs": _each(_bdev_name, _MOST_BASES),
+        "count": _one(_between("count", 1, _MOST_PARTS)),
+        "latency": _latency,
+        "level": _one(str),
+        "strip_size": _one(_strip_size),
+        **{name: _one(_label) for name in ("pool", "image", "ceph_user", "cluster")},
     },
     AUTH_GROUP: {
         "secrets": _each(_secret, identity=lambda secret: secret.user),

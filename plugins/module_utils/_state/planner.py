@@ -10,7 +10,7 @@ means for the objects that use it is in ``ripple``, the order is in ``schedule``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, Final
 
 from . import references, ripple, schedule
@@ -27,8 +27,9 @@ from .base import (
     Ref,
     changes,
 )
-from .bdevs import DRIVERS, MIB, Bdev, Qos, controller_of
+from .bdevs import MIB, Bdev, Qos
 from .declaration import Declaration
+from .drivers import DRIVERS, NVME, RAID, SPLIT, giver_of
 from .goal import aim
 from .masking import losing
 from .model import KINDS, Capabilities, Object, PortalGroup, State, TargetNode
@@ -79,51 +80,79 @@ def _operations(scene: Scene) -> Iterator[Operation]:
                 yield from _PLANNERS[kind](scene.current.get(ref), want, scene)
     for ref, why in scene.goal.doomed.items():
         live = scene.current.objects[ref]
-        if not (isinstance(live, Bdev) and live.is_namespace):
+        if not (isinstance(live, Bdev) and live.is_given):
             yield _deletion(ref, why, scene)
 
 
 def _plan_bdev(live: Bdev | None, want: Bdev, scene: Scene) -> Iterator[Operation]:
-    """Limits change and some types grow while they are served; all else about a bdev is fixed when it is created."""
-    if want.is_namespace:
-        yield from _plan_namespace(live, want, scene)
+    """Limits and latencies change and some types grow while served; all else about a bdev is fixed when it is made."""
+    if want.is_given:
+        yield from _plan_given(live, want, scene)
         return
-    expects = _namespaces_used(want, scene) if want.name in scene.goal.coming else ()
+    expects = _bdevs_used(want, scene) if want.name in scene.goal.coming else ()
     if live is None:
         yield Operation(CREATE, None, want, "does not exist", expects=expects)
         return
-    differences = changes(live, want)
+    as_told = live.latency is not None and live.latency.is_made_of(want.latency)
+    differences = [each for each in changes(live, want) if not (each.property == "latency" and as_told)]
     if not differences:
         return
     properties = {each.property for each in differences}
-    if properties == {"qos"} or (properties <= {"size", "qos"} and _grows(live, want, scene.can)):
+    live_properties = _LIVE_OF_BDEVS | ({"size"} if _grows(live, want, scene.can) else set())
+    if properties <= live_properties:
         yield Operation(EDIT, live, want, _said(differences))
     else:
-        risks = ("puts another device in its place",) if live.is_controller else _lost_data(live)
-        yield Operation(REPLACE, live, want, _said(differences), risks=risks, expects=expects)
+        risks = (*_risks(live, properties), *_claims(live, scene))
+        yield Operation(REPLACE, live, want.made_again(), _said(differences), risks=risks, expects=expects)
 
 
-def _plan_namespace(live: Bdev | None, want: Bdev, scene: Scene) -> Iterator[Operation]:
-    """It comes with its controller, without limits."""
-    if live is None or controller_of(want.name) in scene.goal.coming:
+_LIVE_OF_BDEVS: Final = frozenset(("qos", "latency"))
+
+
+def _risks(live: Bdev, properties: Set[str]) -> Iterator[str]:
+    """What a replacement does to the data, by what differs. A file that another one takes the place of stays."""
+    if live.type == NVME or properties & {"base_bdevs", "pool", "image", "cluster"}:
+        yield "puts another device in its place"
+    elif live.type == RAID and properties & {"level", "strip_size"}:
+        yield "lays its data out anew"
+    elif live.type == SPLIT:
+        yield "cuts its bdev into other parts"
+    yield from _lost_data(live)
+
+
+def _claims(live: Bdev, scene: Scene) -> tuple[str, ...]:
+    """An engine has more that is made of bdevs than is known here, such as stores of logical volumes."""
+    if not live.claimed or scene.built_on(live.ref) or scene.users_of(live.ref):
+        return ()
+    return ("takes it from something in the engine that openlun.iscsi does not know",)
+
+
+def _plan_given(live: Bdev | None, want: Bdev, scene: Scene) -> Iterator[Operation]:
+    """It comes with what gives it, without limits."""
+    if live is None or giver_of(want.name) in scene.goal.coming:
         live, want = Bdev(want.name, want.type, qos=Qos()), Bdev(want.name, want.type, qos=want.qos)
     differences = [each for each in changes(live, want) if each.property == "qos"]
     if differences:
         yield Operation(EDIT, live, want, _said(differences))
 
 
-def _namespaces_used(controller: Bdev, scene: Scene) -> tuple[str, ...]:
-    """The namespaces of a controller that shall be there once it is attached."""
+def _bdevs_used(giver: Bdev, scene: Scene) -> tuple[str, ...]:
+    """The bdevs that a controller or a split shall give once it is there: those of a split, and any that is needed."""
     goal = scene.goal
-    served = [lun.bdev for each in goal.objects.values() if isinstance(each, TargetNode) for lun in each.luns]
-    declared = [str(key) for (kind, key), wish in goal.wishes.items() if kind == BDEV and wish.present]
-    return tuple(dict.fromkeys(name for name in (*served, *declared) if controller_of(name) == controller.name))
+    needed = (str(key) for each in goal.objects.values() for kind, key in each.needs() if kind == BDEV)
+    declared = (str(key) for (kind, key), wish in goal.wishes.items() if kind == BDEV and wish.present)
+    names = dict.fromkeys((*giver.parts, *needed, *declared))
+    return tuple(name for name in names if giver_of(name) == giver.name)
 
 
 def _grows(live: Bdev, want: Bdev, can: Capabilities) -> bool:
+    """A file does it with the engine or with whoever keeps it, the others by a method that may count in MiB."""
+    if (want.size or 0) <= (live.size or 0):
+        return False
     method = DRIVERS[want.type].resize
-    whole = want.type == "aio" or not (want.size or 0) % MIB
-    return method is not None and can.has(method) and (want.size or 0) > (live.size or 0) and whole
+    return (
+        can.grows_files if want.type == "aio" else method is not None and can.has(method) and not (want.size or 0) % MIB
+    )
 
 
 def _plan_portal_group(live: PortalGroup | None, want: PortalGroup, scene: Scene) -> Iterator[Operation]:
@@ -198,7 +227,7 @@ def _deletion(ref: Ref, why: str, scene: Scene) -> Operation:
         live,
         None,
         why,
-        risks=_lost_data(live) if isinstance(live, Bdev) else (),
+        risks=(*_lost_data(live), *_claims(live, scene)) if isinstance(live, Bdev) else (),
         sessions=scene.sessions_hit_by_removing(live),
         remove_file=wish is not None and wish.remove_file,
     )

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from .._rpc import Call, CallError, RpcError
 from .auth import INHERIT, AuthGroup, DiscoveryAuth, Secret, known_secret, policy_of
-from .bdevs import NVME, Bdev, Qos, type_of
+from .bdev_reader import read_bdev, read_controller, read_splits
 from .model import (
     Capabilities,
     InitiatorGroup,
@@ -97,9 +97,11 @@ def read(client: Client) -> Snapshot:
         if isinstance(answer, CallError):
             raise Waiting() if answer.code == _WRONG_STATE else answer
     answers = {**_SINCE, **asked}
+    bdevs = list(map(read_bdev, answers["bdev_get_bdevs"]))
     objects: list[Object] = [
         *map(read_controller, answers["bdev_nvme_get_controllers"]),
-        *map(read_bdev, answers["bdev_get_bdevs"]),
+        *read_splits(bdevs),
+        *bdevs,
         *map(read_auth_group, answers["iscsi_get_auth_groups"]),
         *map(read_portal_group, answers["iscsi_get_portal_groups"]),
         *map(read_initiator_group, answers["iscsi_get_initiator_groups"]),
@@ -108,10 +110,12 @@ def read(client: Client) -> Snapshot:
         read_options(answers["iscsi_get_options"]),
     ]
     sessions = read_sessions(answers["iscsi_get_connections"])
-    return Snapshot(State({each.ref: each for each in objects}, sessions), _capabilities(answers, methods), answers)
+    can = _capabilities(answers, methods, bool(getattr(client, "keeps_files", False)))
+    return Snapshot(State({each.ref: each for each in objects}, sessions), can, answers)
 
 
-def _capabilities(answers: Mapping[str, Any], methods: frozenset[str]) -> Capabilities:
+def _capabilities(answers: Mapping[str, Any], methods: frozenset[str], keeps_files: bool) -> Capabilities:
+    """``keeps_files`` is a client that does with files what the engine does not."""
     info = answers.get("engine_get_info")
     extensions = frozenset(() if info is None else info["extensions"])
     options = answers["iscsi_get_options"]
@@ -123,40 +127,15 @@ def _capabilities(answers: Mapping[str, Any], methods: frozenset[str]) -> Capabi
         max_queue_depth=options["max_queue_depth"],
         # SPDK refuses iscsi_target_node_add_lun while somebody is logged in.
         adds_luns_with_sessions=info is not None,
-        makes_files="bdev_aio_create.size" in extensions,
-        grows_files="bdev_aio_resize" in extensions,
-        removes_files="bdev_aio_delete.remove_file" in extensions,
+        makes_files=keeps_files or "bdev_aio_create.size" in extensions,
+        grows_files=keeps_files or "bdev_aio_resize" in extensions,
+        removes_files=keeps_files or "bdev_aio_delete.remove_file" in extensions,
         matches_every_address=info is not None,
         tells_redirects="iscsi_get_target_nodes.redirects" in extensions,
         tells_portal_auth="iscsi_get_portal_groups.chap_group" in extensions,
         drops_portal_auth="iscsi_portal_group_set_auth.inherit" in extensions,
         masks_luns="iscsi_create_target_node.luns.initiator_groups" in extensions,
     )
-
-
-def read_bdev(answer: Mapping[str, Any]) -> Bdev:
-    kind, details = type_of(answer["product_name"]), answer.get("driver_specific") or {}
-    on_path = details.get(kind, {}) if kind in ("aio", "uring") else {}
-    limits = answer.get("assigned_rate_limits")
-    return Bdev(
-        name=answer["name"],
-        type=kind,
-        size=answer["num_blocks"] * answer["block_size"],
-        block_size=answer["block_size"],
-        uuid=str(answer.get("uuid", "")).lower() or None,
-        path=on_path.get("filename"),
-        readonly=bool(on_path.get("readonly")),
-        qos=None if limits is None else Qos(*(limits.get(name, 0) for name in Qos._fields)),
-    )
-
-
-def read_controller(answer: Mapping[str, Any]) -> Bdev:
-    """One that is not of this host, or that is reached in more ways than one, is known but not managed."""
-    ways = [each["trid"] for each in answer["ctrlrs"]]
-    types = {str(way["trtype"]) for way in ways}
-    if len(ways) != 1 or types != {"PCIe"}:
-        return Bdev(answer["name"], f"{NVME} over {', '.join(sorted(types)) or 'nothing'}")
-    return Bdev(answer["name"], NVME, address=str(ways[0]["traddr"]).lower())
 
 
 def read_auth_group(answer: Mapping[str, Any]) -> AuthGroup:

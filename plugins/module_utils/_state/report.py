@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .base import BDEV, SINGLETONS, label
-from .bdevs import NAMESPACE, Bdev
+from .bdevs import Bdev
 from .declaration import COLLECTIONS
+from .drivers import GIVEN
 from .model import State
 from .operations import Operation
 
@@ -39,14 +40,15 @@ def difference(operations: Sequence[Operation]) -> dict[str, dict[str, Any]]:
 def outcome(state: State, operations: Sequence[Operation]) -> State:
     """The state that ``operations`` lead to, as check mode shows it.
 
-    Of the namespaces of an NVMe controller that is attached on the way only those are known that somebody asks for.
+    Of what an NVMe controller that is attached on the way gives only that is known which somebody asks for.
     """
     objects = dict(state.objects)
     gone = {each.ref for each in operations if each.removes and isinstance(each.before, Bdev)}
     for ref in [ref for ref, each in objects.items() if isinstance(each, Bdev) and not gone.isdisjoint(each.needs())]:
         del objects[ref]
     for each in operations:
-        objects.update({(BDEV, name): Bdev(name, NAMESPACE) for name in each.expects})
+        if isinstance(each.after, Bdev):
+            objects.update({(BDEV, name): Bdev(name, GIVEN[each.after.type]) for name in each.expects})
     for each in operations:
         if each.after is None:
             objects.pop(each.ref, None)

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an operation on one object means for the objects that use it.
 
-A target node holds on to its bdevs, so one whose bdev is replaced is replaced around it. A map lives no longer than its
+A target node holds on to its bdevs, so one whose bdev is replaced is replaced around it; so is a bdev that is made of
+it. A map lives no longer than its
 two groups, so the nodes of a portal group that is replaced get their maps back, and those of a group that is removed
 lose them.
 """
@@ -14,8 +15,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from .base import BDEV, INITIATOR_GROUP, PORTAL_GROUP, Ref, label
+from .bdevs import Bdev, Qos
 from .model import TargetNode
-from .operations import DELETE, EDIT, REPLACE, Operation
+from .operations import DELETE, EDIT, REPLACE, Operation, as_kind
 from .scene import Scene
 from .schedule import removed_early
 
@@ -23,15 +25,50 @@ from .schedule import removed_early
 def spread(drafts: Mapping[Ref, Operation], scene: Scene) -> dict[Ref, Operation]:
     """``drafts`` and what follows from them."""
     operations = dict(drafts)
-    for draft in drafts.values():
-        if draft.ref[0] == BDEV and draft.action == REPLACE:
-            _replace_nodes_around(draft, operations, scene)
+    replaced = [draft for draft in drafts.values() if draft.ref[0] == BDEV and draft.action == REPLACE]
+    while replaced:
+        bdev = replaced.pop(0)
+        replaced += _replace_bdevs_on(bdev, operations, scene)
+        _replace_nodes_around(bdev, operations, scene)
+        _limit_parts(bdev, operations, scene)
     for draft in drafts.values():
         if draft.ref[0] in (PORTAL_GROUP, INITIATOR_GROUP) and draft.action == DELETE:
             _take_maps(draft, operations, scene)
     for group in removed_early(operations.values()):
         _detach_maps(group, operations, scene)
     return operations
+
+
+def _replace_bdevs_on(bdev: Operation, operations: dict[Ref, Operation], scene: Scene) -> list[Operation]:
+    """What is made of a bdev that is replaced is made again; returns the operations that do."""
+    added = []
+    for each in scene.built_on(bdev.ref):
+        planned = operations.get(each.ref)
+        if planned is not None and planned.removes:
+            continue
+        after = as_kind(Bdev, scene.goal.objects[each.ref]).made_again()
+        wish, base = scene.goal.wishes.get(each.ref), bdev.before
+        if (wish is None or "size" not in wish.given) and isinstance(base, Bdev) and after.count and after.fills(base):
+            after = replace(after, size=None)
+        why = _joined(f"its {label(bdev.ref)} is replaced", planned)
+        expects = tuple(after.parts)
+        operations[each.ref] = Operation(REPLACE, each, after, why, _unasked(each.ref, scene), expects=expects)
+        added.append(operations[each.ref])
+    return added
+
+
+def _limit_parts(split: Operation, operations: dict[Ref, Operation], scene: Scene) -> None:
+    """The parts of a split that is made again have no limits, and get back those that they had."""
+    for name in split.after.parts if isinstance(split.after, Bdev) else ():
+        part = scene.goal.objects.get((BDEV, name))
+        if isinstance(part, Bdev) and part.qos and any(part.qos) and part.ref not in operations:
+            bare = Bdev(name, part.type, qos=Qos())
+            why = f"its {label(split.ref)} is replaced"
+            operations[part.ref] = Operation(EDIT, bare, Bdev(name, part.type, qos=part.qos), why)
+
+
+def _unasked(ref: Ref, scene: Scene) -> tuple[str, ...]:
+    return () if ref in scene.goal.wishes else ("interrupts what is not declared here",)
 
 
 def _replace_nodes_around(bdev: Operation, operations: dict[Ref, Operation], scene: Scene) -> None:
@@ -46,7 +83,7 @@ def _replace_nodes_around(bdev: Operation, operations: dict[Ref, Operation], sce
             node,
             after,
             _joined(why, planned),
-            risks=() if node.ref in scene.goal.wishes else ("interrupts what is not declared here",),
+            risks=_unasked(node.ref, scene),
             sessions=scene.sessions_of(node),
         )
 

@@ -26,17 +26,29 @@ class Scene:
         for session in current.sessions:
             self._sessions[session.node].append(session)
         self._users: defaultdict[Ref, dict[str, TargetNode]] = defaultdict(dict)
-        for node in current.nodes():
-            for ref in node.needs():
-                self._users[ref][node.name] = node
-                each = current.objects.get(ref)
-                # Who uses a namespace uses its controller.
-                for controller in each.needs() if isinstance(each, Bdev) else ():
-                    self._users[controller][node.name] = node
+        self._built: defaultdict[Ref, list[Bdev]] = defaultdict(list)
+        for each in current.objects.values():
+            if isinstance(each, TargetNode):
+                for ref in each.needs():
+                    for used in (ref, *self._giver(ref)):
+                        self._users[used][each.name] = each
+            elif isinstance(each, Bdev) and each.base_bdevs:
+                for ref in each.needs():
+                    for used in (ref, *self._giver(ref)):
+                        self._built[used].append(each)
+
+    def _giver(self, ref: Ref) -> tuple[Ref, ...]:
+        """Who uses a bdev that is given uses what gives it."""
+        each = self.current.objects.get(ref)
+        return tuple(each.needs()) if isinstance(each, Bdev) and each.is_given else ()
 
     def users_of(self, ref: Ref) -> list[TargetNode]:
         """The live target nodes that use a bdev or a group."""
         return list(self._users[ref].values()) if ref in self._users else []
+
+    def built_on(self, ref: Ref) -> list[Bdev]:
+        """The live bdevs that are made of a bdev, or of what it gives."""
+        return self._built.get(ref, [])
 
     def sessions_of(self, node: TargetNode) -> tuple[Session, ...]:
         # The engine tells sessions the part of the name after the first colon.

@@ -15,8 +15,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from .base import BDEV, PORTAL_GROUP, Ref
-from .bdevs import Bdev, controller_of
-from .model import Object, PortalGroup
+from .bdevs import Bdev
+from .drivers import giver_of
+from .model import Object, PortalGroup, TargetNode
 from .operations import CREATE, DELETE, EDIT, REPLACE, Operation
 
 UP: Final = "up"
@@ -71,20 +72,20 @@ def removed_early(operations: Collection[Operation]) -> list[Operation]:
 def _graph(by_ref: Mapping[Ref, Operation]) -> _Graph:
     graph: _Graph = {(part, ref): [] for ref, each in by_ref.items() for part in _PARTS[each.action]}
     conflicts = _conflicts(by_ref.values())
-    waiting = {winner for winners in conflicts.values() for winner in winners}
-    controllers = {each.ref[1] for each in by_ref.values() if _is_controller(each)}
+    givers = {each.ref[1] for each in by_ref.values() if _is_giver(each)}
+    late = _late(by_ref, {ref for winners in conflicts.values() for _part, ref in winners}, givers)
     early = {each.ref for each in removed_early(by_ref.values())}
     for ref, each in by_ref.items():
         if each.action == REPLACE:
             graph[DOWN, ref].append((UP, ref))
-        for other in _planned(each.after, by_ref, controllers):
+        for other in _planned(each.after, by_ref, givers):
             if other.creates:
                 graph[UP, other.ref].append((UP if each.creates else CHANGE, ref))
             # A replaced object stays until what it needs newly is there.
-            if other.action == CREATE and each.action == REPLACE and other.ref not in waiting:
+            if other.action == CREATE and each.action == REPLACE and other.ref not in late:
                 graph[UP, other.ref].append((DOWN, ref))
-        for other in _planned(each.before, by_ref, controllers):
-            # What is edited beside a bdev that goes is a namespace, and it is edited when its controller is back.
+        for other in _planned(each.before, by_ref, givers):
+            # What is edited beside a bdev that goes is given by it, and it is edited when that is back.
             if not other.removes or (other.ref[0] == BDEV and not each.removes):
                 continue
             if each.removes:
@@ -94,53 +95,76 @@ def _graph(by_ref: Mapping[Ref, Operation]) -> _Graph:
             else:
                 graph[CHANGE, ref].append((DOWN, other.ref))
     for loser, winners in conflicts.items():
-        graph[DOWN, loser].extend((UP, winner) for winner in winners)
+        graph[DOWN, loser].extend(winners)
     return graph
 
 
-def _planned(
-    each: Object | None, by_ref: Mapping[Ref, Operation], controllers: Collection[object]
-) -> Collection[Operation]:
-    """The operations on what an object needs; who needs a namespace needs its controller."""
+def _late(by_ref: Mapping[Ref, Operation], waiting: Collection[Ref], givers: Collection[object]) -> set[Ref]:
+    """What comes only after something has gone: who takes something over, and bdevs that are made of such bdevs."""
+    late = set(waiting)
+    bdevs = [each for each in by_ref.values() if each.creates and isinstance(each.after, Bdev)]
+    stacked = [each for each in bdevs if isinstance(each.after, Bdev) and each.after.base_bdevs]
+    if stacked:
+        late |= {each.ref for each in bdevs if each.action == REPLACE}
+    before = -1
+    while before != len(late):
+        before = len(late)
+        late |= {
+            each.ref for each in stacked if any(other.ref in late for other in _planned(each.after, by_ref, givers))
+        }
+    return late
+
+
+def _planned(each: Object | None, by_ref: Mapping[Ref, Operation], givers: Collection[object]) -> Collection[Operation]:
+    """The operations on what an object needs; who needs a bdev that is given needs what gives it."""
     if each is None:
         return ()
     found: dict[Ref, Operation] = {}
     for ref in each.needs():
         if ref in by_ref:
             found[ref] = by_ref[ref]
-        controller = controller_of(str(ref[1])) if controllers and ref[0] == BDEV else None
-        if controller in controllers:
-            found[BDEV, str(controller)] = by_ref[BDEV, str(controller)]
+        giver = giver_of(str(ref[1])) if givers and ref[0] == BDEV else None
+        if giver in givers:
+            found[BDEV, str(giver)] = by_ref[BDEV, str(giver)]
     return found.values()
 
 
-def _is_controller(operation: Operation) -> bool:
+def _is_giver(operation: Operation) -> bool:
     each = operation.after or operation.before
-    return isinstance(each, Bdev) and each.is_controller
+    return isinstance(each, Bdev) and each.is_giver
 
 
-def _conflicts(operations: Collection[Operation]) -> dict[Ref, list[Ref]]:
-    """Object that goes -> objects that come and take over what only one can have."""
+def _conflicts(operations: Collection[Operation]) -> dict[Ref, list[_Key]]:
+    """Object that goes -> the steps that take over what only one can have."""
     holders: defaultdict[tuple[object, ...], set[Ref]] = defaultdict(set)
     for each in operations:
         if each.removes:
             for resource, _wanted in _exclusive(each.before):
                 holders[resource].add(each.ref)
-    conflicts: defaultdict[Ref, list[Ref]] = defaultdict(list)
+    conflicts: defaultdict[Ref, list[_Key]] = defaultdict(list)
     for each in operations if holders else ():
-        if each.creates:
+        step = UP if each.creates else CHANGE if isinstance(each.after, TargetNode) else None
+        if step is not None:
             rivals = {ref for _held, wanted in _exclusive(each.after) for key in wanted for ref in holders.get(key, ())}
             for loser in rivals - {each.ref}:
-                conflicts[loser].append(each.ref)
+                conflicts[loser].append((step, each.ref))
     return dict(conflicts)
 
 
 def _exclusive(each: Object | None) -> Iterator[tuple[tuple[object, ...], list[tuple[object, ...]]]]:
-    """What only one object can have, as keys: the one it holds, and the ones that must be free for it."""
+    """What only one object can have, as keys: the one it holds, and the ones that must be free for it.
+
+    A bdev is served by any number of target nodes, or is the base of one bdev.
+    """
     if isinstance(each, Bdev):
         for key in (("uuid", each.uuid), ("path", each.path), ("address", each.address)):
             if key[1] is not None:
                 yield key, [key]
+        for base in each.base_bdevs or ():
+            yield ("base", base), [("base", base), ("served", base)]
+    elif isinstance(each, TargetNode):
+        for lun in each.luns:
+            yield ("served", lun.bdev), [("base", lun.bdev)]
     elif isinstance(each, PortalGroup):
         for portal in each.portals:
             on_port = ("port", portal.port, portal.is_ipv6)

@@ -6,41 +6,39 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..bdev.histogram import Histogram
 from .command import IscsiTask
+from .connection import Connection
+from .node import TargetNode
 
 if TYPE_CHECKING:
-    from .connection import Connection
-    from .node import TargetNode
     from .target import IscsiTarget
 
 
-def measure(connection: Connection, histogram: Histogram | None) -> None:
-    """Count, from now on, the nanoseconds from the start of each command to its answer; None ends it.
+class MeasuredConnection(Connection):
+    """What a connection is while its target node is measured.
 
-    Commands are run and finished by methods that are shadowed on this one connection.
+    It stays the same object. Who shadows ``run`` on it, because nothing may overtake what was left behind, goes first.
     """
-    place: dict[str, Any] = vars(connection)
-    if histogram is None:
-        place.pop("run", None)
-        place.pop("finish", None)
-        return
-    plain = type(connection)
-    tally, clock = histogram.tally, time.monotonic_ns
 
-    def run(task: IscsiTask) -> None:
-        task.begun = clock()
-        plain.run(connection, task)
+    def run(self, task: IscsiTask) -> None:
+        task.begun = time.monotonic_ns()
+        super().run(task)
 
-    def finish(task: IscsiTask) -> None:
+    def finish(self, task: IscsiTask) -> None:
         if task.begun:
-            tally(clock() - task.begun)
+            node = self.open_session.node
+            if node is not None and node.histogram is not None:
+                node.histogram.tally(time.monotonic_ns() - task.begun)
             task.begun = 0
-        plain.finish(connection, task)
+        super().finish(task)
 
-    place.update(run=run, finish=finish)
+
+def measure(connection: Connection, wanted: bool) -> None:
+    """Count the time from the start of each command to its answer from now on, or no longer."""
+    connection.__class__ = MeasuredConnection if wanted else Connection
 
 
 def set_histogram(target: IscsiTarget, name: str, histogram: Histogram | None) -> None:
@@ -61,4 +59,4 @@ def _measure_node(target: IscsiTarget, node: TargetNode, histogram: Histogram | 
     node.histogram = histogram
     for connection in target.sessions.connections:
         if connection.session is not None and connection.session.node is node:
-            measure(connection, histogram)
+            measure(connection, histogram is not None)

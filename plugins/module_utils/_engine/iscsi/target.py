@@ -293,7 +293,7 @@ class IscsiTarget:
         """The connection is in full feature phase."""
         node = connection.open_session.node
         if node is not None and node.histogram is not None:
-            measure(connection, node.histogram)
+            measure(connection, wanted=True)
 
     def hot_remove(self, bdev: Bdev) -> None:
         """The bdev is about to go: its LUNs go too, and the initiators learn of it by a unit attention."""
