@@ -8,6 +8,7 @@ SHELL := /bin/bash
 export PYTHON ?= python3
 COLLECTION := build/collections/ansible_collections/openlun/iscsi
 CLIENTS := libiscsi-bin qemu-utils qemu-block-extra e2fsprogs
+BROWSER := chromium
 CHECKERS := shellcheck git
 LAB := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs openssh-client
 export PYTHONPATH := $(CURDIR)/build/collections
@@ -46,12 +47,13 @@ unit: venv $(COLLECTION) ## Unit and property tests
 	@$(PYTEST) tests/unit $(ARGS)
 
 integration: venv $(COLLECTION) engine ## The engine with real clients
-	@scripts/apt.sh $(CLIENTS)
+	@scripts/apt.sh $(CLIENTS) $(BROWSER)
+	@scripts/promtool.sh
 	@$(PYTEST) tests/integration $(ARGS)
 
-conformance: venv $(COLLECTION) engine ## libiscsi's conformance suite (FAMILY=iSCSI: one family of its tests)
+conformance: venv $(COLLECTION) engine ## libiscsi's conformance suite (FAMILY=iSCSI: one family of its tests, KINDS=thin: one kind of LUN)
 	@scripts/apt.sh $(CLIENTS)
-	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m conformance.run --family $(or $(FAMILY),ALL)
+	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m conformance.run --family $(or $(FAMILY),ALL) --kinds "$(KINDS)"
 
 fuzz: venv $(COLLECTION) engine ## Attack the engine with wrong PDUs, texts and orders (MINUTES=10, SEED=...)
 	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m fuzz.run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
@@ -83,7 +85,8 @@ venv:
 	@scripts/venv.sh test
 
 packages:
-	@scripts/apt.sh $(CHECKERS) $(CLIENTS)
+	@scripts/apt.sh $(CHECKERS) $(CLIENTS) $(BROWSER)
+	@scripts/promtool.sh
 
 $(COLLECTION):
 	@mkdir -p $(@D)

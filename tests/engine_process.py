@@ -158,6 +158,11 @@ class Engine:
             raise RpcError(answer["error"]["code"], answer["error"]["message"])
         return answer["result"]
 
+    def spdk_rpc(self, *words: str | Path) -> Any:
+        """What SPDK's own client prints, as JSON; None when it prints nothing."""
+        text = run(Path(sys.executable).with_name("spdk-rpc"), "-s", self.socket, *words).stdout
+        return json.loads(text) if text.strip() else None
+
     # -- what most tests need
 
     def portal_group(self, tag: int = 1, host: str = "127.0.0.1") -> int:

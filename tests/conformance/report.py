@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 PASS, FAIL, SKIP = "pass", "fail", "skip"
@@ -40,3 +40,16 @@ def _skips(said: str) -> bool:
 def totals(results: Mapping[str, str]) -> str:
     counts = Counter(results.values())
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in (PASS, FAIL, SKIP))
+
+
+def table(kinds: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """A line a test with its outcome on each kind of LUN, and how many pass on the kind that they are for."""
+    tests = list(dict.fromkeys(test for outcomes_of in kinds.values() for test in outcomes_of))
+    width = max(map(len, tests), default=0)
+    yield " ".join(["test".ljust(width), *(kind.ljust(9) for kind in kinds)]).rstrip()
+    for test in tests:
+        found = [outcomes_of.get(test, "-") for outcomes_of in kinds.values()]
+        yield " ".join([test.ljust(width), *(outcome.ljust(9) for outcome in found)]).rstrip()
+    passed = sum(any(outcomes_of.get(test) == PASS for outcomes_of in kinds.values()) for test in tests)
+    never = [test for test in tests if all(outcomes_of.get(test) != PASS for outcomes_of in kinds.values())]
+    yield f"{passed} of {len(tests)} pass on some kind of LUN{'; never: ' + ', '.join(never) if never else ''}"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from engine_process import Engine, Launch, Target
+from self_signed import self_signed
 from spdk_process import SpdkEngine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,12 @@ def unpacked(archive: Path) -> Path:
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and a certificate for 127.0.0.1 that signed itself."""
+    return self_signed(tmp_path_factory.mktemp("certificate"))
 
 
 def _launch(unpacked: Path) -> Iterator[Launch]:

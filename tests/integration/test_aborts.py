@@ -93,6 +93,8 @@ def test_an_abort_is_answered_when_the_write_has_come_to_rest(
     assert response(initiator, request) == COMPLETE  # and the write itself is never answered
     if function == NEXUS_RESET:
         assert initiator.execute(cdb.unit_ready()).response.sense == (UNIT_ATTENTION, 0x29, 0x07)
+    if function in (LUN_RESET, WARM_RESET):  # who asked for a reset is told of it as well
+        assert initiator.execute(cdb.unit_ready()).response.sense == (UNIT_ATTENTION, 0x29, 0x03)
     assert initiator.write(cdb.write_10(10, 1), b"b" * BLOCK, immediate=BLOCK).status == GOOD
     assert block(initiator, 10) == b"b" * BLOCK
 
@@ -259,6 +261,7 @@ def test_a_target_reset_does_not_wait_for_commands_before_it(initiator: Initiato
     assert response(initiator, request) == COMPLETE
     initiator.send(write_pdu(initiator, 60, b"x" * BLOCK, cmd_sn=number))  # it counts as received, and aborted
     initiator.cmd_sn = number + 2
+    assert initiator.execute(cdb.unit_ready()).response.sense == (UNIT_ATTENTION, 0x29, 0x03)
     assert block(initiator, 60) == bytes(BLOCK)
 
 

@@ -9,7 +9,6 @@ import concurrent.futures
 import contextlib
 import hashlib
 import json
-import random
 import resource
 import signal
 import socket
@@ -17,115 +16,14 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_process import DEADLINE, Engine, Launch, RpcError, eventually, free_port, run
-
-NODE = "iqn.2016-06.io.spdk:disk1"
-
-
-@contextlib.contextmanager
-def connected(engine: Engine) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(DEADLINE)
-        connection.connect(str(engine.socket))
-        yield connection
-
-
-def request(method: str, identity: Any = 1, **params: Any) -> bytes:
-    envelope: dict[str, Any] = {"jsonrpc": "2.0", "id": identity, "method": method}
-    return json.dumps({**envelope, "params": params} if params else envelope).encode()
-
-
-def answers(connection: socket.socket, count: int) -> list[Any]:
-    with connection.makefile("rb") as stream:
-        return [json.loads(stream.readline()) for _each in range(count)]
-
-
-def spdk_rpc(engine: Engine, *words: str | Path) -> str:
-    return run(Path(sys.executable).with_name("spdk-rpc"), "-s", engine.socket, *words).stdout
-
-
-def saved(engine: Engine) -> dict[str, Any]:
-    text = (engine.state_dir / "config.json").read_text()
-    return {each["subsystem"]: each["config"] for each in json.loads(text)["subsystems"]}
-
-
-def saved_bdevs(engine: Engine) -> list[str]:
-    return [call["params"]["name"] for call in saved(engine)["bdev"] if "_create" in call["method"]]
-
-
-def live_bdevs(engine: Engine) -> list[str]:
-    return [bdev["name"] for bdev in engine.rpc("bdev_get_bdevs")]
-
-
-def build(engine: Engine, port: int | None = None) -> int:
-    """A node on a memory disk, behind a portal; returns the port."""
-    port = port or free_port()
-    engine.malloc("M0", 8)
-    engine.rpc("iscsi_create_portal_group", tag=1, portals=[{"host": "127.0.0.1", "port": str(port)}])
-    engine.initiator_group()
-    engine.node("disk1", "M0")
-    return port
-
-
-# -- SPDK's own client -----------------------------------------------------------------------------------------------
-
-
-def test_spdks_client_works_unchanged(launch: Launch) -> None:
-    engine, port = launch(state=True), free_port()
-    assert spdk_rpc(engine, "bdev_malloc_create", "-b", "M0", "64", "512").strip() == "M0"
-    assert spdk_rpc(engine, "bdev_malloc_create", "64", "4096").strip() == "Malloc0"
-    spdk_rpc(engine, "iscsi_create_portal_group", "1", f"127.0.0.1:{port}")
-    spdk_rpc(engine, "iscsi_create_initiator_group", "2", "ANY", "127.0.0.0/8")
-    spdk_rpc(engine, "iscsi_initiator_group_add_initiators", "2", "-n", "iqn.2026-01.test:a", "-m", "10.0.0.0/8")
-    spdk_rpc(engine, "iscsi_create_target_node", "disk1", "Disk 1", "M0:0", "1:2", "64", "-d")
-    spdk_rpc(engine, "iscsi_target_node_add_lun", NODE, "Malloc0", "-i", "5")
-    spdk_rpc(engine, "iscsi_create_initiator_group", "3", "ANY", "ANY")
-    spdk_rpc(engine, "iscsi_target_node_add_pg_ig_maps", NODE, "1:3")
-    spdk_rpc(engine, "iscsi_target_node_remove_pg_ig_maps", NODE, "1:2")
-    (node,) = json.loads(spdk_rpc(engine, "iscsi_get_target_nodes"))
-    assert node["name"] == NODE
-    assert node["luns"] == [{"bdev_name": "M0", "lun_id": 0}, {"bdev_name": "Malloc0", "lun_id": 5}]
-    assert node["pg_ig_maps"] == [{"pg_tag": 1, "ig_tag": 3}]
-    groups = json.loads(spdk_rpc(engine, "iscsi_get_initiator_groups"))
-    assert groups[0]["initiators"] == ["ANY", "iqn.2026-01.test:a"]
-    assert "iqn.2016-06.io.spdk:disk1" in run("iscsi-ls", f"iscsi://127.0.0.1:{port}").stdout
-    for command in (
-        *("framework_get_reactors", "thread_get_stats", "iobuf_get_stats", "bdev_get_iostat", "log_get_level"),
-        *("iscsi_get_connections", "iscsi_get_options", "scsi_get_devices", "rpc_get_methods", "spdk_get_version"),
-        *("notify_get_types", "notify_get_notifications", "framework_get_subsystems", "bdev_wait_for_examine"),
-    ):
-        spdk_rpc(engine, command)
-    spdk_rpc(engine, "iscsi_delete_target_node", NODE)
-    spdk_rpc(engine, "iscsi_delete_portal_group", "1")
-    spdk_rpc(engine, "bdev_malloc_delete", "M0")
-    assert live_bdevs(engine) == ["Malloc0"]
-
-
-def test_what_spdks_client_saves_it_can_load(launch: Launch, tmp_path: Path) -> None:
-    first = launch()
-    build(first)
-    config = tmp_path / "saved.json"
-    config.write_text(spdk_rpc(first, "save_config"))
-    nodes, bdevs = first.rpc("iscsi_get_target_nodes"), first.rpc("bdev_get_bdevs")
-    first.stop()
-    second = launch()
-    spdk_rpc(second, "load_config", "-j", config)
-    assert second.rpc("iscsi_get_target_nodes") == nodes
-    assert second.rpc("bdev_get_bdevs") == bdevs
-    assert json.loads(spdk_rpc(second, "save_config")) == json.loads(config.read_text())
-
-
-def test_spdks_client_can_stop_the_engine(launch: Launch) -> None:
-    engine = launch()
-    spdk_rpc(engine, "spdk_kill_instance", "SIGTERM")
-    assert engine.process is not None
-    assert engine.process.wait(DEADLINE) == 0
-
+from control import NODE, answers, build, connected, live_bdevs, request, saved, saved_bdevs
+from engine_process import DEADLINE, Engine, Launch, RpcError, eventually, run
+from pdu.initiator import Initiator
 
 # -- transport -------------------------------------------------------------------------------------------------------
 
@@ -228,23 +126,23 @@ def test_clients_that_stall_or_die_harm_nobody(engine: Engine) -> None:
         assert memory < 200 * 2**20
 
 
-def test_two_hundred_clients_at_once(launch: Launch) -> None:
+def test_five_hundred_and_twelve_clients_at_once(launch: Launch) -> None:
     engine = launch(state=True)
-    everybody = threading.Barrier(200)
+    everybody = threading.Barrier(512)
 
     def work(number: int) -> None:
         with connected(engine) as connection:
             everybody.wait(DEADLINE)
-            for step in range(3):
+            for step in range(2):
                 name = f"M{number}.{step}"
                 connection.sendall(request("bdev_malloc_create", name, name=name, num_blocks=8, block_size=512))
                 assert answers(connection, 1) == [{"jsonrpc": "2.0", "id": name, "result": name}]
                 assert name in (engine.state_dir / "config.json").read_text()
 
-    with concurrent.futures.ThreadPoolExecutor(200) as pool:
-        for done in [pool.submit(work, number) for number in range(200)]:
+    with concurrent.futures.ThreadPoolExecutor(512) as pool:
+        for done in [pool.submit(work, number) for number in range(512)]:
             done.result()
-    assert len(live_bdevs(engine)) == 600
+    assert len(live_bdevs(engine)) == 1024
     assert sorted(saved_bdevs(engine)) == sorted(live_bdevs(engine))
 
 
@@ -327,6 +225,45 @@ def test_a_signal_ends_it_cleanly(launch: Launch, tmp_path: Path, number: signal
     assert "ERROR" not in engine.words()
 
 
+def test_a_hang_up_reads_the_log_level_again(launch: Launch, tmp_path: Path) -> None:
+    level = tmp_path / "level"
+    level.write_text("info\n")
+    engine = launch("--log-level", f"@{level}")
+    assert engine.process is not None
+    assert engine.rpc("log_get_level") == "INFO"
+    for text, wanted in (("DEBUG", "DEBUG"), ("LOUD", "DEBUG"), ("ERROR\n", "ERROR")):
+        level.write_text(text)
+        engine.process.send_signal(signal.SIGHUP)
+        eventually(partial(has_level, engine, wanted), f"the level {wanted}")
+    assert "'LOUD' is none of ERROR" in engine.words()
+    engine.rpc("bdev_get_bdevs")
+
+
+def has_level(engine: Engine, level: str) -> bool:
+    return bool(engine.rpc("log_get_level") == level)
+
+
+def test_a_wrong_log_level_is_told_at_start(archive: Path, tmp_path: Path) -> None:
+    assert f"log level file {tmp_path}/nope" in refused_start(archive, "--log-level", f"@{tmp_path}/nope")
+
+
+def test_quit_ends_it_at_once_and_tells_where_it_was(launch: Launch) -> None:
+    engine = launch()
+    assert engine.end(signal.SIGQUIT) == -signal.SIGQUIT
+    assert "most recent call first" in engine.words()
+    engine.start()
+
+
+def test_initiators_have_a_while_to_log_out(launch: Launch) -> None:
+    engine = launch("--drain-seconds", "1")
+    port = build(engine)
+    with Initiator(("127.0.0.1", port)).login(NODE) as client:
+        assert engine.end(signal.SIGTERM) == 0
+        asked = client.receive()
+    assert asked.opcode == 0x32
+    assert "its initiator did not log out within 1 s" in engine.words()
+
+
 # -- the saved configuration -----------------------------------------------------------------------------------------
 
 
@@ -353,51 +290,6 @@ def test_a_change_is_saved_before_it_is_answered(launch: Launch) -> None:
         if number % 5 == 4:
             engine.rpc("bdev_malloc_delete", name=f"M{number}")
             assert f"M{number}" not in saved_bdevs(engine)
-
-
-class Changer(threading.Thread):
-    """Makes one bdev after the other until the engine is gone; ``answered`` are those it had an answer for."""
-
-    def __init__(self, engine: Engine, stem: str, enough: int) -> None:
-        super().__init__()
-        self.answered: list[str] = []
-        self.had_enough = threading.Event()
-        self._engine = engine
-        self._stem = stem
-        self._enough = enough
-
-    def bdev(self, number: int) -> str:
-        return f"{self._stem}.{number}"
-
-    def run(self) -> None:
-        with contextlib.suppress(OSError), connected(self._engine) as connection, connection.makefile("rb") as stream:
-            while True:
-                name = self.bdev(len(self.answered))
-                connection.sendall(request("bdev_malloc_create", name, name=name, num_blocks=8, block_size=512))
-                if not stream.readline().endswith(b"\n"):
-                    return
-                self.answered.append(name)
-                if len(self.answered) >= self._enough:
-                    self.had_enough.set()
-
-
-def test_a_kill_during_changes_leaves_the_state_before_or_after_one(launch: Launch) -> None:
-    engine = launch(state=True)
-    chance = random.Random(1)
-    kept: list[str] = []
-    for life in range(12):
-        client = Changer(engine, f"M{life}", chance.randrange(1, 40))
-        client.start()
-        assert client.had_enough.wait(DEADLINE)
-        engine.end(signal.SIGKILL)
-        client.join(DEADLINE)
-        answered = [*kept, *client.answered]
-        assert saved_bdevs(engine) in (answered, [*answered, client.bdev(len(client.answered))])
-        engine.start()
-        assert live_bdevs(engine) == saved_bdevs(engine)
-        for name in live_bdevs(engine)[:-2]:
-            engine.rpc("bdev_malloc_delete", name=name)
-        kept = live_bdevs(engine)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.3, 0.999])

@@ -90,9 +90,12 @@ def log_in(config: Result) -> Initiator:
 
 
 def is_logged_in(initiator: Initiator) -> bool:
-    """Whether the session still answers a ping."""
+    """Whether the session still answers a ping, after what else the target has to tell."""
     initiator.send(initiator.nop_out(b"ping"))
-    return initiator.receive().data == b"ping"
+    answer = initiator.receive()
+    while answer.opcode == ASYNC:
+        answer = initiator.receive()
+    return answer.data == b"ping"
 
 
 LIVES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {

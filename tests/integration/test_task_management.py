@@ -17,6 +17,8 @@ from pdu.wire import Pdu
 BLOCK = 512
 GOOD = 0
 UNIT_ATTENTION = 6
+RESET = (UNIT_ATTENTION, 0x29, 0x03)
+"""Everybody is told, whoever asked for it: SAM-5 §6.3.3."""
 ABORT_TASK, ABORT_TASK_SET, LUN_RESET, TARGET_WARM_RESET, TASK_REASSIGN = 1, 2, 5, 6, 8
 COMPLETE, NO_TASK, NO_LUN, CANNOT_REASSIGN, NOT_SUPPORTED = 0, 1, 2, 4, 5
 
@@ -57,6 +59,8 @@ def test_a_write_that_waits_for_data_can_be_aborted_and_never_lands(initiator: I
     tag = command.itt if function == ABORT_TASK else wire.RESERVED_TAG
     assert manage(initiator, initiator.task_request(function, ref_task_tag=tag)) == COMPLETE
     initiator.send(initiator.data_out(command.itt, r2t.ttt, 0, b"x" * BLOCK, data_sn=0, final=True))
+    if function in (LUN_RESET, TARGET_WARM_RESET):
+        assert initiator.execute(cdb.unit_ready()).response.sense == RESET
     assert block(initiator, lba) == bytes(BLOCK)
 
 
@@ -99,7 +103,7 @@ def test_a_reset_aborts_the_writes_of_others_and_tells_them(target: Target, init
         assert manage(initiator, initiator.task_request(LUN_RESET)) == COMPLETE
         other.send(other.data_out(command.itt, r2t.ttt, 0, b"z" * BLOCK, data_sn=0, final=True))
         outcome = other.execute(cdb.unit_ready())
-        assert outcome.response.sense == (UNIT_ATTENTION, 0x29, 0x03)
+        assert outcome.response.sense == RESET
         assert other.execute(cdb.unit_ready()).status == GOOD
         assert block(other, 400) == bytes(BLOCK)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,21 +21,6 @@ from module_process import COLLECTIONS, run_module
 LOGIN: dict[str, Any] = {"url_username": USER, "url_password": PASSWORD}
 
 Serve = Callable[..., str]
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A key and a certificate for 127.0.0.1 that signed itself."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed, and nothing else here makes a certificate")
-    directory = tmp_path_factory.mktemp("certificate")
-    key, path = directory / "key.pem", directory / "certificate.pem"
-    command = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
-    )
-    subprocess.run([*command.split(), "-keyout", key, "-out", path], check=True, capture_output=True)
-    path.write_text(path.read_text() + key.read_text())
-    return path
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.process impo
     NOTICE,
     Logs,
     PidFile,
-    notify_systemd,
     parse_cpumask,
     pin,
 )
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.systemd import notify_systemd
 from hypothesis import given
 from hypothesis import strategies as st
 

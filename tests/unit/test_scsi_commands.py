@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.malloc import MallocBdev
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import Exists, Invalid
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi import sense
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.commands import COMMANDS
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.device import Device, Nexus, Task
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.dispatch import COMMANDS, execute, prepare
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.dispatch import execute, prepare
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.unit import Options
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,6 +75,10 @@ def test_every_command_has_one_row() -> None:
 
 @given(st.binary(min_size=16, max_size=16))
 def test_no_cdb_is_a_bug_of_the_engine(cdb: bytes) -> None:
+    asyncio.run(_any_cdb(cdb))
+
+
+async def _any_cdb(cdb: bytes) -> None:
     made = Device("iqn.2016-06.io.spdk:disk1")
     made.add(0, MallocBdev("M", BLOCKS, 512))
     for lun in (made.luns[0], None):
@@ -116,9 +123,12 @@ def test_beyond_the_end(run: Run, cdb: str) -> None:
 
 
 def test_write_protected_unit(nexus: Nexus, run: Run) -> None:
-    nexus.device.luns[0].bdev.readonly = True
-    assert failure(run("2a00 00000000 00 0001 00", b"x" * 512)) == (sense.DATA_PROTECT, 0x27, 0x00)
-    assert data_in(run("1a003f00 ff00"))[2] & 0x80
+    nexus.device.add(1, nexus.device.luns[0].bdev, Options(readonly=True))
+    nexus.attentions.clear()
+    assert failure(run("2a00 00000000 00 0001 00", b"x" * 512, lun=1)) == (sense.DATA_PROTECT, 0x27, 0x00)
+    assert data_in(run("1a003f00 ff00", lun=1))[2] & 0x80
+    run("2a00 00000000 00 0001 00", b"x" * 512)
+    assert data_in(run("2800 00000000 00 0001 00", lun=1)) == b"x" * 512
 
 
 @pytest.mark.parametrize(("cdb", "length"), [("120000002400", 36), ("12000000ff00", 96), ("120000000500", 5)])
@@ -176,8 +186,9 @@ def test_mode_sense_has_the_caching_page_with_write_cache_on(run: Run) -> None:
     assert data[4:7] == bytes([0x08, 0x12, 0x04])
 
 
-def test_changeable_values_are_none(run: Run) -> None:
-    assert not any(data_in(run("1a084800ff00"))[6:])
+def test_only_what_takes_effect_can_be_changed(run: Run) -> None:
+    assert data_in(run("1a084800ff00"))[6:] == bytes([0x04]) + bytes(17)  # WCE
+    assert not any(data_in(run("1a084100ff00"))[6:])
 
 
 def test_saved_pages_are_not_offered(run: Run) -> None:

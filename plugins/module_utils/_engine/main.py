@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 from . import __version__
+from .facts import DEFAULT_DRAIN_SECONDS
 from .rpc.client import DEFAULT_SOCKET, DEFAULT_TIMEOUT, CallError, Client, RpcError, UnixTransport
 
 _LEVELS: Final = ("ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
@@ -43,6 +44,7 @@ def serve(options: argparse.Namespace) -> int:
     from .errors import EngineError
     from .service import Settings
     from .service import serve as run
+    from .web import WebSettings
 
     settings = Settings(
         socket=os.path.abspath(options.socket),
@@ -53,6 +55,10 @@ def serve(options: argparse.Namespace) -> int:
         ignore_init_errors=options.json_ignore_init_errors,
         log_level=options.log_level,
         pid_file=options.pid_file,
+        web=WebSettings(options.http, options.http_credentials, options.http_certificate, options.http_key)
+        if options.http
+        else None,
+        drain_seconds=options.drain_seconds,
     )
     try:
         run(settings)
@@ -148,12 +154,50 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument(
         "--log-level",
         metavar="LEVEL",
-        choices=_LEVELS,
-        type=str.upper,
+        type=_log_level,
         default="NOTICE",
-        help=f"one of {', '.join(_LEVELS)}",
+        help=f"one of {', '.join(_LEVELS)}, or @FILE with one of them, which SIGHUP reads again (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--drain-seconds",
+        metavar="SECONDS",
+        type=_seconds,
+        default=DEFAULT_DRAIN_SECONDS,
+        help="how long initiators may take to log out when the target stops (default: %(default)s)",
     )
     parser.add_argument("--pid-file", metavar="FILE", help="hold the process number in this file while running")
+
+    _add_http(parser)
+
+
+def _add_http(parser: argparse.ArgumentParser) -> None:
+    http = parser.add_argument_group(
+        "management over HTTP", "POST /rpc, GET /metrics (Prometheus), GET /healthz, and a status page at /"
+    )
+    http.add_argument("--http", metavar="ADDR:PORT", help="listen here (default: nowhere); others' addresses need TLS")
+    http.add_argument(
+        "--http-credentials",
+        metavar="FILE",
+        help="who may use it: a user:password or a token a line; without it nobody makes calls. SIGHUP reads it again",
+    )
+    http.add_argument(
+        "--http-certificate", metavar="FILE", help="PEM certificate (chain) for TLS. SIGHUP reads it again"
+    )
+    http.add_argument("--http-key", metavar="FILE", help="its key, when that is in a file of its own")
+
+
+def _log_level(text: str) -> str:
+    if text.startswith("@"):
+        return "@" + os.path.abspath(text[1:])
+    if text.upper() not in _LEVELS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(_LEVELS)}")
+    return text.upper()
+
+
+def _seconds(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 3600")
+    return int(text)
 
 
 def _add_rpc(commands: Any) -> None:

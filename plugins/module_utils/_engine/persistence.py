@@ -14,7 +14,7 @@ import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -23,6 +23,7 @@ from .config import BadConfig, Entry, Section, parse, render
 from .errors import Busy, EngineError, Invalid
 from .process import NOTICE
 from .rpc.dispatch import Memory
+from .rpc.masking import masked
 from .rpc.method import RpcError
 
 _LOG = logging.getLogger(__name__)
@@ -31,9 +32,6 @@ STATE_FILE: Final = "config.json"
 RETRY_SECONDS: Final = 10.0
 
 Identity = tuple[Any, ...]
-
-_SECRETS: Final = frozenset({"secret", "msecret"})
-_MASK: Final = "********"
 
 
 class StateFile:
@@ -115,13 +113,7 @@ class Unrestored:
 
     def to_rpc(self) -> dict[str, Any]:
         """As engine_get_info shows it, without secrets: unlike a configuration this is there to be looked at."""
-        return {"method": self.entry.method, "params": _masked(self.entry.params or {}), "error": self.error}
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _MASK if key in _SECRETS else _masked(each) for key, each in value.items()}
-    return [_masked(each) for each in value] if isinstance(value, list) else value
+        return {"method": self.entry.method, "params": masked(self.entry.params or {}), "error": self.error}
 
 
 class Host(Protocol):
@@ -151,6 +143,8 @@ class Store(Memory):
         self.complete = False
         """The live configuration is whole. Before that, saving it would lose what is not restored yet."""
         self.unrestored: list[Unrestored] = []
+        self._frozen: list[Section] | None = None
+        self._thawed: asyncio.Event | None = None
         self._host = host
         self._retry_seconds = retry_seconds
         self._layout: dict[str, list[Identity]] = {}
@@ -161,13 +155,30 @@ class Store(Memory):
         self._upkeep: asyncio.Task[None] | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="save")
 
+    @property
+    def is_saved(self) -> bool:
+        """Everything that changed is on disk, as far as anything is kept."""
+        return self.state is None or self._saved_changes >= self._changes
+
     async def commit(self) -> None:
         """Return when everything changed so far is on disk. Raises EngineError; saving is then retried."""
         if self.state is None:
             return
+        while self._thawed is not None:
+            await self._thawed.wait()
         self._changes += 1
         if self.complete:
             await self._save_up_to(self._changes)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Meanwhile the configuration of now is what is saved, whatever becomes of the live one."""
+        self._frozen, self._thawed = self.sections(), asyncio.Event()
+        try:
+            yield
+        finally:
+            self._thawed.set()
+            self._frozen = self._thawed = None
 
     async def _save_up_to(self, wanted: int) -> None:
         while self._saved_changes < wanted:
@@ -180,7 +191,7 @@ class Store(Memory):
         try:
             await asyncio.sleep(0)  # let everybody who is ready make their changes first
             changes = self._changes
-            sections = self.sections()
+            sections = self._frozen or self.sections()
             await asyncio.get_running_loop().run_in_executor(self._writer, self._write, sections)
             self._saved_changes = changes
         except EngineError as error:
@@ -279,6 +290,8 @@ class Store(Memory):
     async def retry(self) -> bool:
         """Try what was not restored again; True if something succeeded."""
         any_success = False
+        if self._frozen is not None:
+            return False
         for left in list(self.unrestored):
             if left not in self.unrestored:
                 continue

@@ -1,16 +1,16 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The process around the engine: processor cores, limits, systemd, pid file, logging."""
+"""The process around the engine: processor cores, limits, pid file, logging."""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
 import re
 import resource
-import socket
 import sys
 from pathlib import Path
 from typing import Final
@@ -98,19 +98,6 @@ def keep_freed_memory() -> None:
         mallopt(_M_MMAP_THRESHOLD, _KEPT_MEMORY // 2)
 
 
-def notify_systemd(message: str) -> None:
-    """sd_notify(3): tell the service manager, if there is one, such as ``READY=1``."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-            channel.connect("\0" + address[1:] if address.startswith("@") else address)
-            channel.sendall(message.encode())
-    except OSError as error:
-        logging.getLogger(__name__).warning("NOTIFY_SOCKET %s: %s", address, error.strerror)
-
-
 class PidFile:
     """Holds this process's number while it runs."""
 
@@ -144,13 +131,21 @@ class Logs:
         self._flags = dict.fromkeys(self.FLAGS, False)
 
     def open(self, level: str) -> None:
+        """``level`` is a level's name, or ``@`` and a file that has one. Raises EngineError."""
         logging.addLevelName(NOTICE, "NOTICE")
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_JournalFormatter() if _stderr_is_journal() else _TerminalFormatter())
         for target in (self._root, logging.getLogger("asyncio")):
             target.handlers = [handler]
             target.propagate = False
-        self.level = level
+        self.level = _level_of(level)
+
+    def reload(self, level: str) -> None:
+        """The level as :meth:`open` takes it, again; what cannot be read leaves it as it is."""
+        try:
+            self.level = _level_of(level)
+        except EngineError as error:
+            self._root.error("the log level stays %s: %s", self.level, error)
 
     @property
     def level(self) -> str:
@@ -171,6 +166,19 @@ class Logs:
         for flag in self._flags if name == "all" else (name,):
             self._flags[flag] = value
             self._root.getChild(flag).setLevel(logging.DEBUG if value else logging.NOTSET)
+
+
+def _level_of(text: str) -> str:
+    if not text.startswith("@"):
+        return text
+    try:
+        name = Path(text[1:]).read_text(encoding="utf-8").strip().upper()
+    except (OSError, ValueError) as error:
+        wrapped = error if isinstance(error, OSError) else OSError(errno.EINVAL, "not UTF-8")
+        raise EngineError.from_os(wrapped, f"log level file {text[1:]}") from error
+    if name not in LEVELS:
+        raise Invalid(f"log level file {text[1:]}: {name[:80]!r} is none of {', '.join(LEVELS)}")
+    return name
 
 
 def _stderr_is_journal() -> bool:

@@ -21,21 +21,25 @@ from pathlib import Path
 from typing import Any, Callable, Final, NamedTuple
 
 from . import __version__
-from .bdev.base import BdevRegistry
+from .bdev.base import Bdev, BdevRegistry
 from .bdev.controllers import NvmeControllers
 from .config import BadConfig, Entry, Section, parse
 from .errors import EngineError, Invalid
+from .facts import DEFAULT_DRAIN_SECONDS
 from .iscsi.names import comparable, full_name
 from .iscsi.target import IscsiTarget
 from .persistence import StateFile, Store
-from .process import NOTICE, Logs, PidFile, keep_freed_memory, notify_systemd, parse_cpumask, pin, raise_file_limit
+from .process import NOTICE, Logs, PidFile, keep_freed_memory, parse_cpumask, pin, raise_file_limit
 from .replay import replay, usable
+from .reservation_files import ReservationFiles
 from .rpc.dispatch import Dispatcher
 from .rpc.method import WRONG_STATE, RpcError, State
 from .rpc.methods import all_methods
 from .rpc.methods.iscsi import TARGET_NODE
-from .rpc.notifications import Notifications
+from .rpc.notifications import UNREGISTER, Notifications
 from .rpc.server import RpcServer
+from .systemd import Watchdog, notify_systemd
+from .web import Web, WebSettings
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,6 +69,8 @@ class Settings(NamedTuple):
     ignore_init_errors: bool = False
     log_level: str = "NOTICE"
     pid_file: str | None = None
+    web: WebSettings | None = None
+    drain_seconds: int = DEFAULT_DRAIN_SECONDS
 
 
 class Engine:
@@ -84,12 +90,14 @@ class Engine:
         self.nvme = NvmeControllers(self.submit)
         self.bdev_options: dict[str, int | bool] = dict(_BDEV_OPTIONS)
         self.iscsi_options_set = False
-        self.target = IscsiTarget(self.bdevs)
+        kept = ReservationFiles(settings.state_dir, self.submit) if settings.state_dir else None
+        self.target = IscsiTarget(self.bdevs, kept)
         self.notifications = Notifications()
         self.initialized = asyncio.Event()
         self.store = Store(StateFile(settings.state_dir) if settings.state_dir else None, self)
         self.dispatcher = Dispatcher(self, all_methods(), self.store)
         self.server = RpcServer(settings.socket, self.dispatcher, self.store.commit)
+        self._web = Web(settings.web, self) if settings.web is not None else None
         self._pid_file = PidFile(settings.pid_file) if settings.pid_file else None
         self._stop = asyncio.Event()
         self._initializing = False
@@ -101,14 +109,19 @@ class Engine:
 
     async def run(self) -> None:
         """Serve until a signal. Raises EngineError when it cannot start."""
-        # nohup ignores SIGHUP, which is meant; a shell's & ignores SIGINT, which is not meant for a service.
-        hang_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
-        for number in (signal.SIGTERM, signal.SIGINT, *hang_up):
+        # A shell's & ignores SIGINT, which is not meant for a service.
+        for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self._signalled, number)
+        self.loop.add_signal_handler(signal.SIGHUP, self._reload)
         faulthandler.register(signal.SIGUSR1, all_threads=True)
+        # As with SPDK it ends the process at once; where each thread was is worth a look.
+        faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)
         try:
             await self._start()
+            watchdog = Watchdog(self.loop)
+            watchdog.start()
             await self._stop.wait()
+            watchdog.stop()
         finally:
             await self._close()
 
@@ -126,16 +139,30 @@ class Engine:
         sections = self._saved() if self.store.state is not None else None
         if self.settings.wait_for_rpc:
             self._pending = sections
-            await self.server.start()
+            await self._listen()
             _LOG.log(NOTICE, "waiting for framework_start_init on %s", self.settings.socket)
         else:
             await self._initialize(sections)
-            await self.server.start()
+            await self._listen()
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GC_FIRST_GENERATION, 20, 50)
         notify_systemd("READY=1")
         _LOG.log(NOTICE, "openlun-iscsi %s serves RPC on %s (pid %d)", __version__, self.settings.socket, os.getpid())
+
+    async def _listen(self) -> None:
+        await self.server.start()
+        if self._web is not None:
+            await self._web.start()
+
+    def _reload(self) -> None:
+        """SIGHUP: the log level of the command line again, and fresh certificates and credentials."""
+        notify_systemd(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        _LOG.log(NOTICE, "SIGHUP: log level, certificates and credentials are read again")
+        self.logs.reload(self.settings.log_level)
+        if self._web is not None:
+            self._web.reload()
+        notify_systemd("READY=1")
 
     async def start_init(self) -> None:
         """Leave STARTUP (framework_start_init). Raises RpcError when that is under way already."""
@@ -199,7 +226,7 @@ class Engine:
     def configuration_of(self, subsystem: str) -> list[Entry] | None:
         """The calls that make the live state again, in SPDK's order; None for a subsystem without configuration."""
         if subsystem == "bdev":
-            made = (bdev.config() for bdev in self.bdevs)
+            made = (call for bdev in self.bdevs for call in (bdev.config(), *bdev.further_config()))
             calls = [*self.nvme.config(), *(call for call in made if call is not None)]
             return [
                 Entry("bdev_set_options", dict(self.bdev_options)),
@@ -234,6 +261,21 @@ class Engine:
                 key = comparable(full_name(key, self.target.options.node_base))
         return kind, key
 
+    def changed(self) -> None:
+        """Something changed that nobody asked for: save it soon."""
+        saving = asyncio.ensure_future(self.store.commit())
+        # When it fails, the store says so and tries again.
+        saving.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def remove_bdev(self, bdev: Bdev) -> None:
+        """What is made of it and its LUNs go first; who listens to notifications learns of it."""
+        for above in self.bdevs:
+            if bdev in above.below() and not above.lose(bdev):
+                self.remove_bdev(above)
+        self.target.hot_remove(bdev)
+        self.bdevs.delete(bdev.name)
+        self.notifications.send(UNREGISTER, bdev.name)
+
     async def attempt(self, entry: Entry) -> None:
         await self.dispatcher.call(entry.method, entry.params)
 
@@ -245,7 +287,8 @@ class Engine:
 
     async def _close(self) -> None:
         notify_systemd("STOPPING=1")
-        for step in (self.server.close, self.target.shutdown, self._flush, self.store.close, self.nvme.close):
+        steps = (self._stop_web, self.server.close, self._drain, self._flush, self.store.close, self.nvme.close)
+        for step in steps:
             try:
                 await step()
             except Exception:
@@ -255,9 +298,16 @@ class Engine:
         if self._pid_file is not None:
             self._pid_file.remove()
 
+    async def _stop_web(self) -> None:
+        if self._web is not None:
+            await self._web.close()
+
+    async def _drain(self) -> None:
+        await self.target.shutdown(self.settings.drain_seconds)
+
     async def _flush(self) -> None:
         """Everything written survives a power cut after this."""
-        started = {bdev.name: bdev.flush() for bdev in self.bdevs if not bdev.missing}
+        started = {bdev.name: bdev.flush() for bdev in self.bdevs if not (bdev.missing or bdev.below())}
         flushes = {name: asyncio.ensure_future(flush) for name, flush in started.items() if flush is not None}
         if flushes:
             await asyncio.wait(flushes.values(), timeout=_FLUSH_SECONDS)

@@ -49,9 +49,12 @@ def unit_text(settings: Settings) -> str:
         ("Type", "notify"),
         ("NotifyAccess", "main"),
         ("ExecStart", " ".join(quoted(word) for word in settings.command())),
+        # The log level, and the certificates and credentials of the management over HTTP, are read again.
+        ("ExecReload", "/bin/kill -HUP $MAINPID"),
         ("Restart", "on-failure"),
         ("RestartSec", "1"),
         ("TimeoutStopSec", "60"),
+        ("WatchdogSec", "60"),
         # root is named, too: then systemd gives it the state directory, and takes that back for another user.
         ("User", user),
         ("Group", user),

@@ -17,8 +17,9 @@ from typing import Any, Callable
 
 from ..errors import Invalid
 from ..facts import BLOCK_SIZES
+from . import holes
 from .backing import Backing, grow, open_backing, remove_file
-from .base import Bdev, Buffer, Submit
+from .base import Bdev, Buffer, Submit, failed_at
 from .mapping import map_file
 
 _LOG = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class AioBdev(Bdev):
         self.readonly = readonly
         self.block_size_override = block_size != 0
         self.fallocate = fallocate
+        self.unmaps = fallocate and not readonly
         self.sparse = sparse
         self.consumes_inline = backing.in_memory
         self._fd = backing.fd
@@ -137,6 +139,28 @@ class AioBdev(Bdev):
     def flush(self) -> Awaitable[None]:
         return self._hand_off(os.fdatasync, self._fd)
 
+    def unmap(self, offset: int, length: int) -> Awaitable[None]:
+        self._forget_mapping()
+        return self._hand_off(holes.punch, self._fd, offset, length)
+
+    def write_zeroes(self, offset: int, length: int) -> Awaitable[None]:
+        if self._borrowers:
+            self.recall()
+        return self._write_zeroes_somehow(offset, length)
+
+    async def _write_zeroes_somehow(self, offset: int, length: int) -> None:
+        if not await self._hand_off(holes.zero, self._fd, offset, length):
+            await self._write_all_zeroes(offset, length)
+
+    def allocation(self, offset: int, length: int) -> Awaitable[tuple[bool, int]]:
+        return self._hand_off(holes.allocation, self._fd, offset, length)
+
+    def _forget_mapping(self) -> None:
+        """A file with holes is not mapped: reading a hole would fill it with memory."""
+        self.recall()
+        self._view = None
+        self.lends_memory = False
+
     def _map(self) -> None:
         """On tmpfs: lend the page cache itself to READs."""
         self._view = map_file(self._fd, self.size) if self._in_memory else None
@@ -163,7 +187,10 @@ class AioBdev(Bdev):
         buffer = bytearray(length)
         view = memoryview(buffer)
         while view:
-            got = os.preadv(self._fd, [view], offset)
+            try:
+                got = os.preadv(self._fd, [view], offset)
+            except OSError as error:
+                raise failed_at(error, offset) from None
             if not got:
                 raise OSError(errno.EIO, f"bdev {self.name}: {self.filename} ends at {offset}: it was truncated")
             view = view[got:]
@@ -173,7 +200,10 @@ class AioBdev(Bdev):
     def _write_blocking(self, offset: int, data: memoryview) -> None:
         view = memoryview(data)
         while view:
-            done = os.pwrite(self._fd, view, offset)
+            try:
+                done = os.pwrite(self._fd, view, offset)
+            except OSError as error:
+                raise failed_at(error, offset) from None
             view = view[done:]
             offset += done
 

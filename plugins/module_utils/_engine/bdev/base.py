@@ -6,13 +6,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import uuid as uuid_module
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterator
-from typing import Any, Callable, ClassVar, Protocol, Union
+from collections.abc import Awaitable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Protocol, Union
 
 from ..errors import Exists, Invalid, NoDevice
-from ..facts import MAX_BDEV_NAME_BYTES
+from ..facts import BLOCK_SIZES, MAX_BDEV_NAME_BYTES
+from .qos import RateLimits
+
+if TYPE_CHECKING:
+    from .tap import Tap
 
 Buffer = Union[bytes, bytearray, memoryview]
 Submit = Callable[..., asyncio.Future[Any]]
@@ -39,6 +44,21 @@ class Statistics:
         self.errors = 0
 
 
+def failed_at(error: OSError, offset: int) -> OSError:
+    """Note in the error at which byte of the device it happened, unless something below knows it better."""
+    if getattr(error, "offset", None) is None:
+        error.offset = offset  # type: ignore[attr-defined]
+    return error
+
+
+def check_blocks(name: str, num_blocks: int, block_size: int) -> None:
+    """Raises Invalid unless a device may have so many blocks of that size."""
+    if block_size not in BLOCK_SIZES:
+        raise Invalid(f"bdev {name}: block size {block_size}: 512 and 4096 are possible")
+    if num_blocks <= 0:
+        raise Invalid(f"bdev {name}: {num_blocks} blocks: at least one is needed")
+
+
 class Bdev(ABC):
     """A block device. Offsets and lengths are bytes, multiples of ``block_size`` and inside the device.
 
@@ -52,15 +72,24 @@ class Bdev(ABC):
     lends_memory: bool = False
     """``read`` gives views of the device's own memory: whoever keeps one has to :meth:`lend` itself."""
     readonly: bool = False
+    atomic_bytes: int = 0
+    """As much is written all or nothing, whatever happens; 0: nothing is promised."""
+    unmaps: bool = False
+    """``unmap`` is possible."""
+    unmaps_to_zeroes: bool = True
+    """What is unmapped reads as zeroes; otherwise it may read as anything."""
 
     def __init__(self, name: str, block_size: int, num_blocks: int, uuid: str | None = None) -> None:
         if not name or len(name.encode()) > MAX_BDEV_NAME_BYTES:
             raise Invalid(f"bdev name {name!r}: 1 to {MAX_BDEV_NAME_BYTES} bytes are allowed")
         self.name = name
         self.block_size = block_size
+        self.physical_block_size = block_size
         self.num_blocks = num_blocks
         self.uuid = _normal_uuid(name, uuid)
         self.stats = Statistics()
+        self.tap: Tap | None = None
+        """What somebody who limits or measures the device put in front of it."""
         self._borrowers: set[Borrower] = set()
 
     @property
@@ -83,6 +112,10 @@ class Bdev(ABC):
     def flush(self) -> Awaitable[None] | None:
         """Make every finished write survive a power cut."""
 
+    def unmap(self, offset: int, length: int) -> Awaitable[Any] | None:
+        """Give the space of a range back. Only where ``unmaps``."""
+        raise OSError(errno.EOPNOTSUPP, f"bdev {self.name}: {length} bytes at {offset} cannot be unmapped")
+
     def write_through(self, offset: int, data: Buffer) -> Awaitable[Any] | None:
         """A write that survives a power cut once it is finished: a write and a flush, if the device knows no better."""
         return _flushed(self, self.write(offset, data))
@@ -101,9 +134,21 @@ class Bdev(ABC):
             offset += size
             length -= size
 
+    def allocation(self, offset: int, length: int) -> tuple[bool, int] | Awaitable[tuple[bool, int]]:  # noqa: ARG002
+        """Does the block at ``offset`` take space, and for how many bytes, at most ``length``, is that so?"""
+        return True, length
+
     @abstractmethod
     def config(self) -> tuple[str, dict[str, Any]] | None:
         """The RPC method and parameters that make this device again; None when it comes with something else."""
+
+    def below(self) -> Sequence[Bdev]:
+        """The devices that this one is made of."""
+        return ()
+
+    def lose(self, base: Bdev) -> bool:  # noqa: ARG002
+        """``base`` is about to go: does this device go on without it?"""
+        return False
 
     def distrust(self) -> None:
         """The memory that the device lent turned out to be gone; it reads another way from now on."""
@@ -128,7 +173,14 @@ class Bdev(ABC):
 
     def io_types(self) -> set[str]:
         """SPDK's names of what the device does natively."""
-        return {"read", "flush", "reset"} if self.readonly else {"read", "write", "flush", "reset", "write_zeroes"}
+        if self.readonly:
+            return {"read", "flush", "reset"}
+        return {"read", "write", "flush", "reset", "write_zeroes", *(["unmap"] if self.unmaps else [])}
+
+    def further_config(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The calls that complete what ``config`` makes."""
+        if self.tap is not None and any(self.tap.limits):
+            yield "bdev_set_qos_limit", {"name": self.name, **self.tap.limits._asdict()}
 
     def driver_specific(self) -> dict[str, Any]:
         return {}
@@ -149,16 +201,15 @@ class Bdev(ABC):
             "preferred_unmap_granularity": 0,
             "uuid": self.uuid,
             "numa_id": -1,
-            "assigned_rate_limits": dict.fromkeys(_RATE_LIMITS, 0),
+            "assigned_rate_limits": (self.tap.limits if self.tap is not None else RateLimits())._asdict(),
             "claimed": claimed,
             "zoned": False,
-            "supported_io_types": {name: name in supported for name in _IO_TYPES},
+            "supported_io_types": {name: name in supported for name in IO_TYPES},
             "driver_specific": self.driver_specific(),
         }
 
 
-_RATE_LIMITS = ("rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec")
-_IO_TYPES = (
+IO_TYPES = (
     *("read", "write", "unmap", "flush", "reset", "nvme_admin", "nvme_io", "nvme_io_md", "write_zeroes", "zcopy"),
     *("get_zone_info", "zone_management", "zone_append", "compare", "compare_and_write", "abort", "seek_hole"),
     *("seek_data", "copy", "nvme_iov_md", "nvme_nssr", "write_uncorrectable"),
@@ -238,6 +289,10 @@ class BdevRegistry:
         del self._by_uuid[bdev.uuid]
         bdev.close()
         return bdev
+
+    def sort(self, names: list[str]) -> None:
+        """Put the devices of these names in front, in this order."""
+        self._by_name = {**{name: self._by_name[name] for name in names if name in self._by_name}, **self._by_name}
 
     def next_name(self, stem: str) -> str:
         """``Malloc`` gives Malloc0, Malloc1, …: numbers are never used twice, as in SPDK."""

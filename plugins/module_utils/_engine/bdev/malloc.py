@@ -9,9 +9,8 @@ import contextlib
 import mmap
 from typing import Any
 
-from ..errors import EngineError, Invalid
-from ..facts import BLOCK_SIZES
-from .base import Bdev, Buffer
+from ..errors import EngineError
+from .base import Bdev, Buffer, check_blocks
 
 
 class MallocBdev(Bdev):
@@ -20,6 +19,9 @@ class MallocBdev(Bdev):
     product_name = "Malloc disk"
     consumes_inline = True
     lends_memory = True
+    unmaps = True
+    atomic_bytes = 1024 * 1024
+    """It is gone altogether after a power cut."""
 
     def __init__(
         self,
@@ -29,10 +31,7 @@ class MallocBdev(Bdev):
         uuid: str | None = None,
         physical_block_size: int | None = None,
     ) -> None:
-        if block_size <= 0 or block_size % 512 or block_size not in BLOCK_SIZES:
-            raise Invalid(f"bdev {name}: block size {block_size}: 512 and 4096 are possible")
-        if num_blocks <= 0:
-            raise Invalid(f"bdev {name}: {num_blocks} blocks: at least one is needed")
+        check_blocks(name, num_blocks, block_size)
         super().__init__(name, block_size, num_blocks, uuid)
         self.physical_block_size = physical_block_size or block_size
         try:
@@ -41,6 +40,8 @@ class MallocBdev(Bdev):
             wrapped = error if isinstance(error, OSError) else OSError(12, str(error))
             raise EngineError.from_os(wrapped, f"bdev {name}: cannot get {self.size} bytes of memory") from error
         self._view = memoryview(self._memory)
+        self._written = bytearray(num_blocks)
+        """A byte for each block: 1 when it takes space."""
 
     def read(self, offset: int, length: int) -> Buffer:
         return self._view[offset : offset + length]
@@ -48,7 +49,47 @@ class MallocBdev(Bdev):
     def write(self, offset: int, data: Buffer) -> None:
         if self._borrowers:
             self.recall()
-        self._view[offset : offset + len(data)] = data
+        length = len(data)
+        self._view[offset : offset + length] = data
+        block_size = self.block_size
+        if length == block_size:
+            self._written[offset // block_size] = 1
+        else:
+            blocks = length // block_size
+            first = offset // block_size
+            self._written[first : first + blocks] = b"\1" * blocks
+
+    def unmap(self, offset: int, length: int) -> None:
+        """Whole pages go back to the system; what is left at the edges is cleared."""
+        if self._borrowers:
+            self.recall()
+        first, blocks = offset // self.block_size, length // self.block_size
+        self._written[first : first + blocks] = bytes(blocks)
+        self._clear(offset, length)
+
+    def write_zeroes(self, offset: int, length: int) -> None:
+        if self._borrowers:
+            self.recall()
+        first, blocks = offset // self.block_size, length // self.block_size
+        self._written[first : first + blocks] = b"\1" * blocks
+        self._clear(offset, length)
+
+    def _clear(self, offset: int, length: int) -> None:
+        end = offset + length
+        inner = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        inner_end = end // mmap.PAGESIZE * mmap.PAGESIZE
+        if inner >= inner_end:
+            self._view[offset:end] = bytes(length)
+            return
+        self._view[offset:inner] = bytes(inner - offset)
+        self._memory.madvise(mmap.MADV_DONTNEED, inner, inner_end - inner)
+        self._view[inner_end:end] = bytes(end - inner_end)
+
+    def allocation(self, offset: int, length: int) -> tuple[bool, int]:
+        first, last = offset // self.block_size, (offset + length) // self.block_size
+        taken = self._written[first]
+        end = self._written.find(b"\0" if taken else b"\1", first, last)
+        return bool(taken), (last if end < 0 else end) * self.block_size - offset
 
     def flush(self) -> None:
         return None

@@ -19,10 +19,12 @@ class NvmeBdev(Bdev):
 
     product_name = "NVMe disk"
     consumes_inline = True
+    unmaps_to_zeroes = False
 
     def __init__(self, controller: Controller, info: NamespaceInfo) -> None:
         super().__init__(f"{controller.name}n{info.nsid}", info.block_size, info.num_blocks, info.uuid)
         self.controller = controller
+        self.unmaps = controller.info.unmaps
         self._namespace = Namespace(controller, info)
 
     @property
@@ -47,7 +49,7 @@ class NvmeBdev(Bdev):
         return super().write_zeroes(offset, length)
 
     def unmap(self, offset: int, length: int) -> Awaitable[Any]:
-        """Only when ``unmap`` is among the io_types."""
+        """Only where ``unmaps``."""
         return self._namespace.deallocate(offset, length)
 
     def compare(self, offset: int, data: Buffer) -> Awaitable[bool]:
@@ -59,7 +61,7 @@ class NvmeBdev(Bdev):
 
     def io_types(self) -> set[str]:
         info = self.controller.info
-        native = {"unmap": info.unmaps, "compare": info.compares, "abort": True}
+        native = {"compare": info.compares, "abort": True}
         return super().io_types() | {name for name, does in native.items() if does}
 
     def config(self) -> None:

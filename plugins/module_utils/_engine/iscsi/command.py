@@ -15,10 +15,12 @@ class IscsiTask(Task):
     """Data-Out bytes the command itself asks for."""
     buffer: bytearray | None = None
     """Where the data was received, to be used again."""
+    begun: int = 0
+    """When it was run, nanoseconds of the monotonic clock; only while somebody measures."""
     finished: bool = False
     unusual: bool = False
     """It is aborted or moves data both ways: only then the two that follow are looked at."""
-    aborted: bool = False
+    expected: int
     read_length: int = 0
     """Bytes that the initiator has room for, of a command that moves data both ways; ``expected`` is what it gives."""
 
@@ -47,3 +49,5 @@ class IscsiTask(Task):
     def abort(self) -> None:
         """Never answer it."""
         self.unusual = self.aborted = True
+        if self.give_up is not None:
+            self.give_up()

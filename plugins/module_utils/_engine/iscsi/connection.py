@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
 from typing import TYPE_CHECKING, Final
 
 from ..bdev.base import Buffer
-from . import full_feature, pdu, transfer
+from . import full_feature, pdu, tasks, transfer
 from .addresses import plain_peer
 from .buffers import SharedBuffer
 from .keys import Parameters
@@ -101,10 +102,18 @@ class Connection(Worker):
         self.begin_digests(agreed.header_digest, agreed.data_digest)
         self.limit_output(agreed.peer_receive_limit)
         self.target.sessions.connection_joins(self, session)
+        if session.nexus is not None:
+            session.nexus.abort = functools.partial(tasks.abort_for, session)
+        self.target.logged_in(self)
         self.be_careful()
         self.heard = False
         self.target.clock.watch(self, self._look_seconds())
         _log.info("%s logged in to %s", self, session.node.name if session.node else "discovery")
+
+    @property
+    def tcp(self) -> socket.socket:
+        """For looking at it."""
+        return self._socket
 
     # -- PDUs --------------------------------------------------------------------------------------------------------
 
@@ -267,6 +276,7 @@ class Connection(Worker):
         if self.closed:
             return
         self.closed = True
+        self.target.accounts.left(self)
         self.target.clock.forget(self)
         self.end_receiving()
         self.end_sending()

@@ -43,7 +43,7 @@ def send_targets(connection: Connection, value: str) -> Pairs:
         nodes = [node] if node is not None and session.node in (None, node) else []
     answers: Pairs = []
     for node in nodes:
-        if node.leaving:
+        if node.is_closed:
             continue
         addresses = list(dict.fromkeys(_addresses(connection, node)))
         if addresses:

@@ -64,7 +64,7 @@ def _find_node(target: IscsiTarget, origin: Origin, initiator: str, name: str) -
     if node is None:
         raise Refusal(refusal.NOT_FOUND, f"there is no target node {name[:255]!r}")
     redirect = node.redirects.get(origin.tag)
-    if redirect is not None and not node.leaving:
+    if redirect is not None and not node.is_closed:
         raise Redirection(node, redirect)
     if not node.admits(origin.tag, initiator, origin.address):
         raise Refusal(
@@ -73,6 +73,8 @@ def _find_node(target: IscsiTarget, origin: Origin, initiator: str, name: str) -
         )
     if node.leaving:
         raise Refusal(refusal.REMOVED, f"target node {node.name} is being removed")
+    if not node.enabled:
+        raise Refusal(refusal.SERVICE_UNAVAILABLE, f"target node {node.name} is disabled")
     return node
 
 

@@ -98,6 +98,7 @@ class Login:
 
     def _refused(self, request: Request, why: Refusal) -> Reply:
         _log.warning("login of %s from %s refused: %s", self._who(), self._origin.address, why)
+        self._target.accounts.refused[why.status] += 1
         return Reply(self._response(request, 0, why.status, 0, b""), failed=True)
 
     def _who(self) -> str:
@@ -157,7 +158,7 @@ class Login:
         if self._received > _MAX_TEXT or self._pdus > _MAX_PDUS:
             raise Refusal(refusal.INITIATOR_ERROR, f"more than {_MAX_TEXT} bytes or {_MAX_PDUS} PDUs of login")
         if not self._target.serving:
-            raise Refusal(refusal.SHUTTING_DOWN, "the target is shutting down")
+            raise Refusal(refusal.SERVICE_UNAVAILABLE, "the target is shutting down")
 
     def _news(self, pairs: Pairs) -> Pairs:
         """Without declarations that are only repeated. No key is negotiated twice (RFC 7143 §6.3)."""
@@ -268,6 +269,8 @@ class Login:
                 raise Refusal(refusal.INITIATOR_ERROR, f"the target node requires {name}={CRC32C}")
         if wish.node is not None and wish.node.leaving:
             raise Refusal(refusal.REMOVED, f"target node {wish.node.name} is being removed")
+        if wish.node is not None and not wish.node.enabled:
+            raise Refusal(refusal.SERVICE_UNAVAILABLE, f"target node {wish.node.name} is disabled")
         return flags, self._join(wish.joins, request.cid) if wish.joins is not None else self._open_session(wish)
 
     def _join(self, session: Session, cid: int) -> Session:
@@ -292,6 +295,9 @@ class Login:
             *(tsih, first.isid, wish.initiator, wish.node, self._origin.tag),
             *(self._agreed, first.cmd_sn, self._queue_depth()),
         )
+        if session.nexus is not None and wish.node is not None:
+            group = wish.node.admitting(self._origin.tag, wish.initiator, self._origin.address)
+            session.nexus.group = group.tag if group is not None else None
         target.reinstate(session)
         if len(target.sessions) >= target.options.max_sessions:
             raise Refusal(

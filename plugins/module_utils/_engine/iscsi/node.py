@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Callable, NamedTuple
 
+from ..bdev.histogram import Histogram
 from ..errors import Exists, Invalid, NotFound
 from ..scsi.device import Device
+from ..scsi.unit import Units
 from .access import InitiatorGroup
 from .addresses import bracketed, numeric_address, port_number
 from .auth import Auth
@@ -54,7 +56,9 @@ class Redirect(NamedTuple):
 class TargetNode:
     """What an initiator logs in to. ``queue_depth`` is the size of a session's command window."""
 
-    def __init__(self, name: str, alias: str, maps: list[Map], queue_depth: int, auth: Auth) -> None:
+    def __init__(
+        self, name: str, alias: str, maps: list[Map], queue_depth: int, auth: Auth, units: Units | None = None
+    ) -> None:
         self.name = name
         self.alias = alias
         self.maps: list[Map] = []
@@ -66,7 +70,13 @@ class TargetNode:
         """Nobody logs in without CRC32C after every header."""
         self.data_digest = False
         """Nobody logs in without CRC32C after every data segment."""
-        self.device = Device(name)
+        self.device = Device(name, units)
+        self.histogram: Histogram | None = None
+        """Of the time from a command's arrival to its answer, while somebody wants it."""
+        self.shows_histogram = False
+        """iscsi_enable_histogram asked for it."""
+        self.enabled = True
+        """Otherwise nobody may log in, and nobody finds it by discovery."""
         self.leaving = False
         """Being deleted: nobody may log in any more."""
         self.add_maps(maps)
@@ -95,6 +105,7 @@ class TargetNode:
     def _set_maps(self, maps: list[Map]) -> None:
         """A redirect goes with the last map of its portal group."""
         self.maps = maps
+        self.device.set_ports([group.tag for group in self.portal_groups()])
         if self.redirects:
             mapped = {each.portal_group.tag for each in maps}
             self.redirects = {tag: redirect for tag, redirect in self.redirects.items() if tag in mapped}
@@ -114,27 +125,37 @@ class TargetNode:
         else:
             self.redirects[group.tag] = redirect
 
+    @property
+    def is_closed(self) -> bool:
+        """Nobody may log in, now or any more."""
+        return self.leaving or not self.enabled
+
     def portal_groups(self) -> list[PortalGroup]:
         """Without repetition, in the order of the maps."""
         return list(dict.fromkeys(each.portal_group for each in self.maps))
 
     def admits(self, tag: int, initiator: str, address: str) -> bool:
-        """May ``initiator`` at ``address`` log in through the portal group of that tag? The first verdict counts."""
+        """May ``initiator`` at ``address`` log in through the portal group of that tag?"""
+        return self.admitting(tag, initiator, address) is not None
+
+    def admitting(self, tag: int, initiator: str, address: str) -> InitiatorGroup | None:
+        """The initiator group that lets it in; the first verdict counts."""
         for each in self.maps:
             if each.portal_group.tag == tag:
                 verdict: bool | None = each.initiator_group.verdict(initiator, address)
                 if verdict is not None:
-                    return verdict
-        return False
+                    return each.initiator_group if verdict else None
+        return None
 
     def to_rpc(self) -> dict[str, Any]:
-        """As iscsi_get_target_nodes gives it; redirects are shown too, which SPDK does not."""
+        """As iscsi_get_target_nodes gives it, and redirects and whether it is disabled, which SPDK does not tell."""
         redirects = [{"pg_tag": tag, **redirect.to_rpc()} for tag, redirect in self.redirects.items()]
-        return {**self._made_of(), **({"redirects": redirects} if redirects else {})}
+        further = {"redirects": redirects} if redirects else {}
+        return {**self._made_of(), **further, **({} if self.enabled else {"disabled": True})}
 
     def _made_of(self) -> dict[str, Any]:
         """SPDK leaves an empty alias out."""
-        luns = [{"bdev_name": lun.bdev.name, "lun_id": lun.id} for lun in self.device.luns.values()]
+        luns = [lun.to_rpc() for lun in self.device.luns.values()]
         return {
             "name": self.name,
             **({"alias_name": self.alias} if self.alias else {}),
@@ -149,10 +170,16 @@ class TargetNode:
     def config(self) -> tuple[str, dict[str, Any]]:
         params = self._made_of()
         params.setdefault("alias_name", self.alias)  # required when it is loaded again
+        if 0 not in self.device.luns:
+            params["without_lun_0"] = True
         return "iscsi_create_target_node", params
 
     def further_config(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The calls that complete what ``config`` makes."""
+        if not self.enabled:
+            yield "iscsi_target_node_disable", {"name": self.name}
+        if self.shows_histogram:
+            yield "iscsi_enable_histogram", {"name": self.name, "enable": True}
         for tag, redirect in self.redirects.items():
             yield "iscsi_target_node_set_redirect", {"name": self.name, "pg_tag": tag, **redirect.to_rpc()}
 

@@ -137,6 +137,11 @@ class PortalGroup:
         self.auth: Auth | None = None
         """The policy for discovery sessions that arrive here; None: the target's (iscsi_set_discovery_auth)."""
 
+    @classmethod
+    def of(cls, group: PortalGroup, portals: list[Portal], wait: bool) -> PortalGroup:
+        """Some portals of a group, to be opened together."""
+        return cls(group.tag, portals, group.private, wait)
+
     def bind(self) -> None:
         """All or none of the portals. Raises EngineError."""
         bound: list[Portal] = []

@@ -44,7 +44,7 @@ class Session:
 
     __slots__ = (
         *("tsih", "isid", "initiator", "node", "tag", "parameters", "nexus", "connections"),
-        *("exp_cmd_sn", "limit", "waiting", "deferred", "behind", "ended", "on_end"),
+        *("exp_cmd_sn", "limit", "waiting", "deferred", "behind", "ended", "on_end", "_counted", "_counted_to"),
     )
 
     def __init__(
@@ -73,6 +73,8 @@ class Session:
         self.connections: dict[int, Connection] = {}
         """By connection identifier (CID). None are left while the session waits for its initiator to come back."""
         self.exp_cmd_sn = cmd_sn
+        self._counted = 0
+        self._counted_to = cmd_sn
         self.limit = (cmd_sn + queue_depth) & SERIAL_MASK
         """MaxCmdSN + 1: where the window ends. It only moves up, by one for every command that is answered."""
         self.waiting: dict[int, Held | None] = {}
@@ -102,6 +104,12 @@ class Session:
     @property
     def max_cmd_sn(self) -> int:
         return (self.limit - 1) & SERIAL_MASK
+
+    def count_commands(self) -> int:
+        """Commands so far, immediate ones aside; to be called before their numbers have come round once."""
+        self._counted += (self.exp_cmd_sn - self._counted_to) & SERIAL_MASK
+        self._counted_to = self.exp_cmd_sn
+        return self._counted
 
     def release(self) -> None:
         """A command that took a CmdSN is answered: the window moves."""
@@ -211,11 +219,11 @@ class SessionTable:
     def add(self, session: Session) -> None:
         self._by_tsih[session.tsih] = session
         if session.nexus is not None:
-            session.nexus.device.nexuses.append(session.nexus)
+            session.nexus.device.join(session.nexus)
 
     def remove(self, session: Session) -> None:
         if self._by_tsih.pop(session.tsih, None) is not None and session.nexus is not None:
-            session.nexus.device.nexuses.remove(session.nexus)
+            session.nexus.device.leave(session.nexus)
 
     def of_node(self, node: TargetNode) -> list[Session]:
         return [session for session in self if session.node is node]

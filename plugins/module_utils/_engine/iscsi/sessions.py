@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import Busy
 from ..scsi.sense import CommandsClearedByEvent, NexusLossOccurred, ScsiError
 from . import pdu
+from .accounts import Accounts
 from .clock import Clock
 from .command import IscsiTask
 from .node import TargetNode
@@ -28,8 +29,9 @@ _log = logging.getLogger(__name__)
 class Sessions(SessionTable):
     """All sessions and all connections, those that are logging in too."""
 
-    def __init__(self, options: Options, clock: Clock) -> None:
+    def __init__(self, options: Options, clock: Clock, accounts: Accounts) -> None:
         super().__init__()
+        self.accounts = accounts
         self._options = options
         self._clock = clock
         self.connections: set[Connection] = set()
@@ -62,6 +64,7 @@ class Sessions(SessionTable):
 
     def connection_joins(self, connection: Connection, session: Session) -> None:
         """The login is complete."""
+        self.accounts.joined(session, first=self.get(session.tsih) is not session)
         if self.get(session.tsih) is not session:
             self.add(session)
         self._clock.forget(session)
@@ -101,7 +104,7 @@ class Sessions(SessionTable):
         """The last connection is gone. Unless both sides wanted that, wait for Time2Wait and Time2Retain."""
         values, node = session.parameters, session.node
         retain = values.number("DefaultTime2Retain")
-        if session.ended or is_orderly or self.are_ending or node is None or node.leaving or not retain:
+        if session.ended or is_orderly or self.are_ending or node is None or node.is_closed or not retain:
             self.end(session)
             return
         session.on_end = self._timed_out
@@ -128,6 +131,7 @@ class Sessions(SessionTable):
         if why:
             _log.info("%s ends: %s", session, why)
         session.ended = True
+        self.accounts.ended(session)
         self._clock.forget(session)
         for connection in list(session.connections.values()):
             connection.close()

@@ -8,17 +8,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ..bdev.base import Bdev, BdevRegistry
 from ..errors import Busy, EngineError, Exists, Invalid, NotFound
-from ..facts import MAX_ALIAS_BYTES
+from ..facts import DEFAULT_DRAIN_SECONDS, MAX_ALIAS_BYTES
 from ..scsi.sense import CapacityChanged, LunsChanged
+from ..scsi.unit import Options as LunOptions
+from ..scsi.unit import ReservationStore, Units
 from .access import InitiatorGroup
+from .accounts import Accounts, connection_to_rpc
 from .auth import Auth, AuthGroup
 from .buffers import SharedBuffer
 from .clock import Clock
 from .connection import Connection
+from .measuring import measure
 from .names import comparable, full_name
 from .node import Map, Redirect, TargetNode
 from .options import Options
@@ -30,7 +35,6 @@ from .settling import Settling
 _log = logging.getLogger(__name__)
 
 _LOGOUT_SECONDS: Final = 30
-_SHUTDOWN_SECONDS: Final = 2
 
 Tags = tuple[int, int]
 """Portal group tag, initiator group tag."""
@@ -39,15 +43,17 @@ Tags = tuple[int, int]
 class IscsiTarget:
     """Owns everything iSCSI. Every operation is all or nothing and raises EngineError that names its object."""
 
-    def __init__(self, bdevs: BdevRegistry) -> None:
+    def __init__(self, bdevs: BdevRegistry, reservations: ReservationStore | None = None) -> None:
         self._bdevs = bdevs
+        self.units = Units(reservations)
         self.options = Options()
         self.portal_groups: dict[int, PortalGroup] = {}
         self.initiator_groups: dict[int, InitiatorGroup] = {}
         self.nodes: dict[str, TargetNode] = {}
         self.auth_groups: dict[int, AuthGroup] = {}
         self.clock = Clock()
-        self.sessions = Sessions(self.options, self.clock)
+        self.accounts = Accounts()
+        self.sessions = Sessions(self.options, self.clock, self.accounts)
         self.settling = Settling()
         self.serving = False
         """Portals listen. Before that they are only bound, so that nobody finds half a configuration."""
@@ -72,15 +78,19 @@ class IscsiTarget:
             if portal.key in taken:
                 raise Exists(f"portal group {tag}: portal {portal} belongs to portal group {taken[portal.key]}")
             taken[portal.key] = tag
+        self.open_portals(group)
+        self.portal_groups[tag] = group
+        return group
+
+    def open_portals(self, group: PortalGroup) -> None:
+        """Bind the portals and, when it is time, listen; all of them or none. Raises EngineError."""
         group.bind()
-        if self.serving and not wait:
+        if self.serving and not group.waiting:
             try:
                 group.listen(asyncio.get_running_loop(), self._accept)
             except EngineError:
                 group.close(asyncio.get_running_loop())
                 raise
-        self.portal_groups[tag] = group
-        return group
 
     def start_portal_group(self, tag: int) -> None:
         group = self.portal_group(tag)
@@ -183,30 +193,46 @@ class IscsiTarget:
         name: str,
         alias: str,
         maps: list[Tags],
-        luns: list[tuple[int, str]],
+        luns: Sequence[tuple[Any, ...]],
         queue_depth: int,
         auth: Auth,
         header_digest: bool = False,
         data_digest: bool = False,
+        without_lun_0: bool = False,
     ) -> TargetNode:
-        """``luns`` are (LUN id, bdev name). A queue depth outside 1..max_queue_depth becomes max_queue_depth."""
+        """``luns`` are (LUN id, bdev name), perhaps with the fields of LunOptions and the tags of its mask.
+
+        LUN 0 is one of them, unless told.
+
+        A queue depth outside 1..max_queue_depth becomes max_queue_depth.
+        """
         name = full_name(name, self.options.node_base)
         auth.check(f"target node {name}")
         if self.find_node(name) is not None:
             raise Exists(f"target node {name} exists already")
         if len(alias.encode()) > MAX_ALIAS_BYTES:
             raise Invalid(f"target node {name}: the alias is longer than {MAX_ALIAS_BYTES} bytes")
-        if not any(lun_id == 0 for lun_id, _bdev in luns):
+        if not without_lun_0 and not any(lun_id == 0 for lun_id, *_rest in luns):
             raise Invalid(f"target node {name}: LUN 0 is missing")
         most = self.options.max_queue_depth
-        node = TargetNode(name, alias, self._maps(name, maps), queue_depth if 1 <= queue_depth <= most else most, auth)
+        depth = queue_depth if 1 <= queue_depth <= most else most
+        node = TargetNode(name, alias, self._maps(name, maps), depth, auth, self.units)
         node.header_digest = header_digest
         node.data_digest = data_digest
-        for lun_id, bdev_name in luns:
-            node.device.add(lun_id, self._bdev_for_lun(name, lun_id, bdev_name))
+        try:
+            for lun_id, bdev_name, *options in luns:
+                bdev, mask = self._bdev_for_lun(name, lun_id, bdev_name), options[2:]
+                node.device.add(lun_id, bdev, LunOptions(*options[:2])).mask = tuple(*mask)
+        except EngineError:
+            node.device.close()
+            raise
         self.nodes[name] = node
         self._nodes_by_comparable[comparable(name)] = node
         return node
+
+    def index_nodes(self) -> None:
+        """To be called when ``nodes`` was changed as a whole."""
+        self._nodes_by_comparable = {comparable(name): node for name, node in self.nodes.items()}
 
     async def delete_node(self, name: str) -> None:
         """Ask its initiators to log out, drop those that stay, and remove the node. Raises NotFound or Busy."""
@@ -217,14 +243,23 @@ class IscsiTarget:
         await self.sessions.see_off(self.sessions.of_node(node), _LOGOUT_SECONDS)
         self.nodes.pop(node.name, None)
         self._nodes_by_comparable.pop(comparable(node.name), None)
+        node.device.close()
 
-    def add_lun(self, name: str, bdev_name: str, lun_id: int = -1) -> int:
+    def add_lun(
+        self, name: str, bdev_name: str, lun_id: int = -1, removable: bool = False, readonly: bool = False
+    ) -> int:
         """``lun_id`` -1 takes the lowest free one; gives the id. Initiators learn of it by a unit attention."""
         node = self.node(name)
         chosen = node.device.free_lun_id() if lun_id == -1 else lun_id
-        node.device.add(chosen, self._bdev_for_lun(node.name, chosen, bdev_name))
+        node.device.add(chosen, self._bdev_for_lun(node.name, chosen, bdev_name), LunOptions(removable, readonly))
         self.sessions.tell_event(node, 0, LunsChanged)
         return chosen
+
+    def mask_lun(self, name: str, lun_id: int, groups: list[int]) -> None:
+        """Show a LUN to these initiator groups only, or with none to all; a unit attention tells initiators."""
+        node = self.node(name)
+        node.device.mask(lun_id, tuple(groups))
+        self.sessions.tell_event(node, 0, LunsChanged)
 
     def add_maps(self, name: str, maps: list[Tags]) -> None:
         node = self.node(name)
@@ -254,14 +289,24 @@ class IscsiTarget:
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)
 
+    def logged_in(self, connection: Connection) -> None:
+        """The connection is in full feature phase."""
+        node = connection.open_session.node
+        if node is not None and node.histogram is not None:
+            measure(connection, wanted=True)
+
     def hot_remove(self, bdev: Bdev) -> None:
         """The bdev is about to go: its LUNs go too, and the initiators learn of it by a unit attention."""
         for node in self.nodes.values():
             for lun in list(node.device.luns.values()):
                 if lun.bdev is bdev:
                     _log.warning("target node %s loses LUN %d: bdev %s is deleted", node.name, lun.id, bdev.name)
-                    node.device.remove(lun.id)
-                    self.sessions.tell_event(node, 0, LunsChanged)
+                    self.drop_lun(node, lun.id)
+
+    def drop_lun(self, node: TargetNode, lun_id: int) -> None:
+        """Initiators learn of it by a unit attention."""
+        node.device.remove(lun_id)
+        self.sessions.tell_event(node, 0, LunsChanged)
 
     def capacity_changed(self, bdev: Bdev) -> None:
         for node in self.nodes.values():
@@ -317,17 +362,20 @@ class IscsiTarget:
         self.sessions.join(session, cid)
 
     def connections(self) -> list[dict[str, Any]]:
-        """As iscsi_get_connections gives them, and the initiator's name and the portal group's tag."""
-        return [_connection_to_rpc(each) for each in sorted(self.sessions.connections, key=lambda each: each.number)]
+        """As iscsi_get_connections gives them; initiator, portal group and counters are ours.
 
-    async def shutdown(self) -> None:
-        """Stop accepting, ask everybody to log out, wait a moment, drop those that are left."""
+        ``commands`` are those of the session, which connections share.
+        """
+        return [connection_to_rpc(each) for each in sorted(self.sessions.connections, key=lambda each: each.number)]
+
+    async def shutdown(self, seconds: int = DEFAULT_DRAIN_SECONDS) -> None:
+        """Stop accepting, ask everybody to log out, wait up to ``seconds``, drop those that are left."""
         loop = asyncio.get_running_loop()
         self.serving = False
         for group in self.portal_groups.values():
             group.close(loop)
         self.sessions.are_ending = True
-        await self.sessions.see_off(list(self.sessions), _SHUTDOWN_SECONDS)
+        await self.sessions.see_off(list(self.sessions), seconds)
         for connection in list(self.sessions.connections):
             connection.close()
         await asyncio.gather(*self._farewells, return_exceptions=True)
@@ -339,24 +387,6 @@ class IscsiTarget:
             # The peer was gone before its connection was set up.
             _log.info("portal %s: connection lost at once: %s", portal, error.strerror)
             sock.close()
-
-
-def _connection_to_rpc(connection: Connection) -> dict[str, Any]:
-    session = connection.session
-    node = session.node if session else None
-    return {
-        "id": connection.number,
-        "cid": connection.cid,
-        "tsih": session.tsih if session else 0,
-        "state": "exiting" if connection.leaving else "running" if session else "invalid",
-        "login_phase": "full_feature_phase" if session else "security_negotiation_phase",
-        "initiator_addr": connection.peer,
-        "target_addr": connection.local,
-        "target_node_name": node.name.partition(":")[2] if node else "",
-        "thread_name": "iscsi_poll_group_0",
-        "initiator_name": session.initiator if session else "",
-        "portal_group_tag": connection.portal.tag,
-    }
 
 
 def _known(groups: dict[int, Any]) -> str:

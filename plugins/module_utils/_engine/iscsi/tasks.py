@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Callable, Final, NamedTuple
 
 from ..errors import Busy
 from ..scsi.device import LogicalUnit, Nexus
-from ..scsi.sense import BusDeviceReset, CommandsCleared, NexusLossOccurred, ScsiError
+from ..scsi.sense import CommandsCleared, NexusLossOccurred, UnitAttention
 from . import pdu
 from .command import IscsiTask
 from .fence import fenced
-from .session import HALF, SERIAL_MASK
+from .session import HALF, SERIAL_MASK, Session
 from .settling import wait_for
 from .transfer import forget
 
@@ -212,17 +212,16 @@ _FUNCTIONS: Final[dict[int, Function]] = {
 
 
 def _reset(connection: Connection, luns: list[LogicalUnit]) -> list[asyncio.Future[None]]:
-    """Abort everybody's tasks on these units; the other initiators learn of it by a unit attention (SAM-5 §7.6)."""
+    """Abort everybody's tasks on these units; all initiators learn of it by a unit attention (SAM-5 §6.3.3)."""
     settled: list[asyncio.Future[None]] = []
-    own = connection.open_session.nexus
     for lun in luns:
         settled += _abort(list(_tasks(connection, lun))) + connection.target.settling.left_on(lun)
-    _tell(own.device.nexuses if own else (), connection, luns, BusDeviceReset)
+        lun.state.reset()
     return settled
 
 
 def _tell(
-    nexuses: Iterable[Nexus | None], connection: Connection, luns: list[LogicalUnit], attention: type[ScsiError]
+    nexuses: Iterable[Nexus | None], connection: Connection, luns: list[LogicalUnit], attention: type[UnitAttention]
 ) -> None:
     """A unit attention for each of these nexuses that is not the one of ``connection``."""
     for nexus in nexuses:
@@ -260,9 +259,15 @@ def _abort(found: list[Found]) -> list[asyncio.Future[None]]:
     return settled
 
 
+def abort_for(session: Session, lun: LogicalUnit) -> None:
+    """PREEMPT AND ABORT took the registration of this session's nexus away."""
+    for connection in list(session.connections.values()):
+        _abort([(connection, task) for task in connection.unfinished() if task.lun is lun])
+
+
 def _lun(connection: Connection, request: Request) -> LogicalUnit | None:
     nexus = connection.open_session.nexus
-    return nexus.device.by_field.get(request.lun_field) if nexus else None
+    return nexus.by_field.get(request.lun_field) if nexus else None
 
 
 def _luns(connection: Connection) -> list[LogicalUnit]:

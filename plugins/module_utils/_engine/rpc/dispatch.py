@@ -9,10 +9,11 @@ Knows nothing of sockets, so that every transport and the configuration loader g
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import os
-from collections.abc import Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import Any, Final, NamedTuple
 
 from ..errors import EngineError, NoDevice, NotFound
@@ -73,6 +74,10 @@ class Dispatcher:
         """Methods that were called in STARTUP."""
         self._owner = owner
         self._memory = memory or Memory()
+        self._alone: asyncio.Event | None = None
+        self._under_way = 0
+        """Changes that take time and are not done yet."""
+        self._settled = asyncio.Event()
         self._methods: dict[str, Method] = {method.name: method for method in methods}
 
     @property
@@ -83,8 +88,46 @@ class Dispatcher:
         method = self._methods.get(request.get("method")) if _is_plain_call(request) else None
         return method.order if method else Order.SEQUENTIAL
 
+    @contextlib.asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """For a change that consists of many: those of others wait for its end, after those under way came to theirs.
+
+        Inside, :meth:`begin_inside` makes changes.
+        """
+        self._under_way -= 1  # the caller's own
+        try:
+            while self._alone is not None:
+                await self._alone.wait()
+            self._alone = asyncio.Event()
+            try:
+                while self._under_way:
+                    self._settled.clear()
+                    await self._settled.wait()
+                yield
+            finally:
+                self._alone.set()
+                self._alone = None
+        finally:
+            self._under_way += 1
+
     def begin(self, request: Any) -> Reply | Awaitable[Reply]:
         """Start one request (not a batch). Never raises."""
+        if self._alone is not None and self._changes(request):
+            return self._begin_later(request)
+        return self.begin_inside(request)
+
+    def _changes(self, request: Any) -> bool:
+        method = self._methods.get(request.get("method")) if _is_plain_call(request) else None
+        return method is not None and method.mutates
+
+    async def _begin_later(self, request: Any) -> Reply:
+        while self._alone is not None:
+            await self._alone.wait()
+        reply = self.begin_inside(request)
+        return reply if isinstance(reply, Reply) else await reply
+
+    def begin_inside(self, request: Any) -> Reply | Awaitable[Reply]:
+        """:meth:`begin` for whoever is :meth:`alone`."""
         identity = _identity(request)
         try:
             name, params = _open_envelope(request)
@@ -94,8 +137,17 @@ class Dispatcher:
         if isinstance(result, _Failed):
             return self._failed(identity, method, result.error, params)
         if inspect.isawaitable(result):
-            return self._finish(identity, method, result, params)
+            if not method.mutates:
+                return self._finish(identity, method, result, params)
+            self._under_way += 1
+            return self._finish_change(identity, method, result, params)
         return self._succeeded(identity, method, result, params)
+
+    def check(self, name: str, params: Any) -> Method:
+        """The method, when it may be called now with these parameters. Raises RpcError."""
+        method = self._allowed(name, self.state)
+        _arguments(method, params)
+        return method
 
     async def call(self, name: str, params: Any = None, state: State | None = None) -> Any:
         """Run one method of a configuration, as if in ``state``, and give its result. Raises RpcError.
@@ -112,12 +164,16 @@ class Dispatcher:
             raise self._translate(method, error, None) from error
         return result
 
-    def _start(self, name: str, params: Any, state: State) -> tuple[Method, Any]:
+    def _allowed(self, name: str, state: State) -> Method:
         method = self._methods.get(name)
         if method is None:
             raise RpcError(METHOD_NOT_FOUND, f"Method not found: {name[:128]}")
         if not method.state & state:
             raise RpcError(WRONG_STATE, _TOO_EARLY if state is State.STARTUP else _TOO_LATE)
+        return method
+
+    def _start(self, name: str, params: Any, state: State) -> tuple[Method, Any]:
+        method = self._allowed(name, state)
         arguments = _arguments(method, params)
         if state is State.STARTUP:
             self.called.add(name)
@@ -134,6 +190,13 @@ class Dispatcher:
         except Exception as error:
             return self._failed(identity, method, error, params)
         return self._succeeded(identity, method, result, params)
+
+    async def _finish_change(self, identity: Any, method: Method, running: Awaitable[Any], params: Any) -> Reply:
+        try:
+            return await self._finish(identity, method, running, params)
+        finally:
+            self._under_way -= 1
+            self._settled.set()
 
     def _succeeded(self, identity: Any, method: Method, result: Any, params: Any) -> Reply:
         if method.subject:

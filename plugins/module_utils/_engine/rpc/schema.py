@@ -3,13 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Parameter decoding: small combinators that are put together in tables, as strict as SPDK's decoders.
 
-A decoder takes a value and where it stands, and gives the value the handler wants. Anything unknown, repeated, missing
-or of the wrong type raises :class:`Mismatch`, whose message names the place.
+A table can be read as well as used: the combinators give values that say what they take. A decoder takes a value and
+where it stands, and gives the value the handler wants. Anything unknown, repeated, missing or of the wrong type raises
+:class:`Mismatch`, whose message names the place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Callable, Final, NamedTuple
 
 from .framing import Repeated
@@ -46,25 +48,27 @@ def optional(decoder: Decoder, default: Any = None) -> Field:
     return Field(decoder, required=False, default=default)
 
 
-def integer(low: int, high: int) -> Decoder:
-    """A whole number from ``low`` to ``high``; 64.0 and 6.4e1 are whole, as for SPDK, and "64" is not a number."""
+@dataclass(frozen=True)
+class Integer:
+    low: int
+    high: int
 
-    def decode(value: Any, where: str) -> int:
+    def __call__(self, value: Any, where: str) -> int:
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
             raise Mismatch(f"{where}: a whole number is wanted, not {_kind(value)}")
-        if not low <= value <= high:
-            raise Mismatch(f"{where}: {value} is not between {low} and {high}")
+        if not self.low <= value <= self.high:
+            raise Mismatch(f"{where}: {value} is not between {self.low} and {self.high}")
         return value
 
-    return decode
 
+@dataclass(frozen=True)
+class String:
+    max_bytes: int
+    least: int
 
-def string(max_bytes: int = MAX_STRING_BYTES, least: int = 0) -> Decoder:
-    """Text of ``least`` to ``max_bytes`` bytes of UTF-8 without NUL."""
-
-    def decode(value: Any, where: str) -> str:
+    def __call__(self, value: Any, where: str) -> str:
         if not isinstance(value, str):
             raise Mismatch(f"{where}: a string is wanted, not {_kind(value)}")
         if "\0" in value:
@@ -73,23 +77,67 @@ def string(max_bytes: int = MAX_STRING_BYTES, least: int = 0) -> Decoder:
             size = len(value.encode("utf-8"))
         except UnicodeEncodeError:
             raise Mismatch(f"{where}: not valid Unicode") from None
-        if not least <= size <= max_bytes:
-            raise Mismatch(f"{where}: {size} bytes; {least} to {max_bytes} are possible")
+        if not self.least <= size <= self.max_bytes:
+            raise Mismatch(f"{where}: {size} bytes; {self.least} to {self.max_bytes} are possible")
         return value
 
-    return decode
+
+@dataclass(frozen=True)
+class Choice:
+    values: tuple[str, ...]
+
+    def __call__(self, value: Any, where: str) -> str:
+        chosen = string()(value, where)
+        if chosen not in self.values:
+            raise Mismatch(f"{where}: {_shown(chosen)} is none of {', '.join(self.values)}")
+        return str(chosen)
+
+
+@dataclass(frozen=True)
+class Array:
+    item: Decoder
+    limit: int
+    least: int
+
+    def __call__(self, value: Any, where: str) -> list[Any]:
+        if not isinstance(value, list):
+            raise Mismatch(f"{where}: an array is wanted, not {_kind(value)}")
+        if not self.least <= len(value) <= self.limit:
+            raise Mismatch(f"{where}: {len(value)} items; {self.least} to {self.limit} are possible")
+        return [self.item(entry, f"{where}[{index}]") for index, entry in enumerate(value)]
+
+
+@dataclass(frozen=True)
+class Pair:
+    table: Table
+    order: tuple[str, ...]
+
+    def __call__(self, value: Any, where: str) -> tuple[Any, ...]:
+        fields = decode_object(self.table, value, where)
+        return tuple(fields[name] for name in self.order)
+
+
+@dataclass(frozen=True)
+class Fields:
+    table: Table
+
+    def __call__(self, value: Any, where: str) -> dict[str, Any]:
+        given = decode_object(self.table, value, where)
+        return {name: each for name, each in given.items() if each is not None}
+
+
+def integer(low: int, high: int) -> Decoder:
+    """A whole number from ``low`` to ``high``; 64.0 and 6.4e1 are whole, as for SPDK, and "64" is not a number."""
+    return Integer(low, high)
+
+
+def string(max_bytes: int = MAX_STRING_BYTES, least: int = 0) -> Decoder:
+    """Text of ``least`` to ``max_bytes`` bytes of UTF-8 without NUL."""
+    return String(max_bytes, least)
 
 
 def choice(*values: str) -> Decoder:
-    text = string()
-
-    def decode(value: Any, where: str) -> str:
-        chosen: str = text(value, where)
-        if chosen not in values:
-            raise Mismatch(f"{where}: {chosen!r} is none of {', '.join(values)}")
-        return chosen
-
-    return decode
+    return Choice(values)
 
 
 def boolean(value: Any, where: str) -> bool:
@@ -98,27 +146,26 @@ def boolean(value: Any, where: str) -> bool:
     return value
 
 
+def anything(value: Any, where: str) -> dict[str, Any]:
+    """An object, in which what is wanted is known elsewhere."""
+    if not isinstance(value, dict):
+        raise Mismatch(f"{where}: an object is wanted, not {_kind(value)}")
+    return value
+
+
 def array(item: Decoder, limit: int, least: int = 0) -> Decoder:
     """A list of ``least`` to ``limit`` items."""
-
-    def decode(value: Any, where: str) -> list[Any]:
-        if not isinstance(value, list):
-            raise Mismatch(f"{where}: an array is wanted, not {_kind(value)}")
-        if not least <= len(value) <= limit:
-            raise Mismatch(f"{where}: {len(value)} items; {least} to {limit} are possible")
-        return [item(entry, f"{where}[{index}]") for index, entry in enumerate(value)]
-
-    return decode
+    return Array(item, limit, least)
 
 
 def pair(table: Table, order: Sequence[str]) -> Decoder:
     """An object whose fields become a tuple in ``order``."""
+    return Pair(table, tuple(order))
 
-    def decode(value: Any, where: str) -> tuple[Any, ...]:
-        fields = decode_object(table, value, where)
-        return tuple(fields[name] for name in order)
 
-    return decode
+def fields(table: Table) -> Decoder:
+    """An object; what is not given and has no default is not in it."""
+    return Fields(table)
 
 
 def decode_object(table: Table, value: Any, where: str = "") -> dict[str, Any]:

@@ -215,7 +215,7 @@ class _Client(asyncio.Protocol):
         try:
             while self._inbox:
                 wave, self._inbox = self._inbox, []
-                await _Wave(self._server, self._write, self._detach).run(wave)
+                await _Wave(self._server.dispatcher, self._server.commit, self._write, self._detach).run(wave)
         except Exception:
             _LOG.exception("a client is disconnected because of a bug")
             self.close()
@@ -248,6 +248,24 @@ class _Client(asyncio.Protocol):
             self._transport.write(_encode(answer))
 
 
+async def answer_text(dispatcher: Dispatcher, commit: Commit, text: bytes) -> bytes:
+    """The answer to one request or batch that came another way than over the socket; nothing to notifications."""
+    lines: list[bytes] = []
+    later: list[Awaitable[None]] = []
+
+    async def write(some: list[bytes]) -> None:
+        lines.extend(some)
+
+    try:
+        value = decode(text)
+    except NotJson as error:
+        value = _Malformed(str(error))
+    await _Wave(dispatcher, commit, write, later.append).run([value])
+    for rest in later:
+        await rest
+    return b"".join(lines)
+
+
 class _Malformed:
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -258,12 +276,13 @@ class _Wave:
 
     def __init__(
         self,
-        server: RpcServer,
+        dispatcher: Dispatcher,
+        commit: Commit,
         write: Callable[[list[bytes]], Awaitable[None]],
         detach: Callable[[Awaitable[None]], None],
     ) -> None:
-        self._dispatcher = server.dispatcher
-        self._commit = server.commit
+        self._dispatcher = dispatcher
+        self._commit = commit
         self._write = write
         self._detach = detach
         self._beside: list[asyncio.Future[Reply]] = []

@@ -6,44 +6,55 @@
 from __future__ import annotations
 
 import struct
-from typing import Callable, Final
+from typing import Callable, Final, NamedTuple
 
 from ..bdev.base import Buffer
 from .device import LogicalUnit, Task
 from .sense import InvalidFieldInCdb, SavingParametersNotSupported
+from .unit import Modes
 
-_ALL_PAGES: Final = 0x3F
-_ALL_SUBPAGES: Final = 0xFF
-_CHANGEABLE, _SAVED = 1, 3
+ALL_PAGES: Final = 0x3F
+ALL_SUBPAGES: Final = 0xFF
+_CHANGEABLE, _DEFAULT, _SAVED = 1, 2, 3
 _WRITE_PROTECTED, _DPOFUA = 0x80, 0x10
 
-
-def _read_write_error_recovery(_lun: LogicalUnit) -> bytes:
-    return bytes(10)
-
-
-def _disconnect_reconnect(_lun: LogicalUnit) -> bytes:
-    return bytes(14)
+WCE: Final = 0x04
+D_SENSE: Final = 0x04
+SWP: Final = 0x08
 
 
-def _caching(_lun: LogicalUnit) -> bytes:
-    return struct.pack("B17x", 0x04)  # WCE: what is written is stable only after SYNCHRONIZE CACHE or with FUA
+class Page(NamedTuple):
+    """``current`` gives the page's body; ``changeable`` has ones where MODE SELECT may change it."""
+
+    current: Callable[[Modes], bytes]
+    changeable: bytes
 
 
-def _control(_lun: LogicalUnit) -> bytes:
-    return struct.pack(">xBxxxxHxx", 0x10, 0xFFFF)  # unrestricted reordering allowed, busy time-out unlimited
+def _fixed(body: bytes) -> Page:
+    return Page(lambda _modes: body, bytes(len(body)))
 
 
-def _informational_exceptions(_lun: LogicalUnit) -> bytes:
-    return bytes(10)
+def _caching(modes: Modes) -> bytes:
+    """WCE: what is written is stable only after SYNCHRONIZE CACHE or with FUA."""
+    return struct.pack("B17x", WCE if modes.write_cache else 0)
 
 
-PAGES: Final[dict[int, Callable[[LogicalUnit], bytes]]] = {
-    0x01: _read_write_error_recovery,
-    0x02: _disconnect_reconnect,
-    0x08: _caching,
-    0x0A: _control,
-    0x1C: _informational_exceptions,
+def _control(modes: Modes) -> bytes:
+    """Unrestricted reordering, busy time-out unlimited, TST 0: one task set for all nexuses."""
+    flags = D_SENSE if modes.descriptor_sense else 0
+    return struct.pack(">BBBxxxHxx", flags, 0x10, SWP if modes.write_protected else 0, 0xFFFF)
+
+
+CACHING, CONTROL = 0x08, 0x0A
+PAGES: Final[dict[int, Page]] = {
+    0x01: _fixed(bytes(10)),  # read-write error recovery
+    0x02: _fixed(bytes(14)),  # disconnect-reconnect
+    0x07: _fixed(bytes(10)),  # verify error recovery
+    CACHING: Page(_caching, struct.pack("B17x", WCE)),
+    CONTROL: Page(_control, struct.pack("BBB7x", D_SENSE, 0, SWP)),
+    0x10: _fixed(bytes(22)),  # XOR control
+    0x1A: _fixed(bytes(38)),  # power condition
+    0x1C: _fixed(bytes(10)),  # informational exceptions control
 }
 
 
@@ -51,7 +62,7 @@ def sense_6(task: Task) -> Buffer:
     """MODE SENSE(6)."""
     cdb = task.cdb
     pages = _pages(task)
-    descriptor = b"" if cdb[1] & 0x08 else _block_descriptor(task.unit)
+    descriptor = b"" if cdb[1] & 0x08 else block_descriptor(task.unit)
     body = descriptor + pages
     header = struct.pack("BBBB", 3 + len(body), 0, _device_specific(task.unit), len(descriptor))
     return (header + body)[: cdb[4]]
@@ -62,7 +73,7 @@ def sense_10(task: Task) -> Buffer:
     cdb = task.cdb
     pages = _pages(task)
     long_lba = bool(cdb[1] & 0x10)
-    descriptor = b"" if cdb[1] & 0x08 else _block_descriptor(task.unit, long_lba)
+    descriptor = b"" if cdb[1] & 0x08 else block_descriptor(task.unit, long_lba)
     body = descriptor + pages
     long_flag = 1 if descriptor and long_lba else 0
     header = struct.pack(">HBBBxH", 6 + len(body), 0, _device_specific(task.unit), long_flag, len(descriptor))
@@ -73,9 +84,9 @@ def _pages(task: Task) -> bytes:
     control, code, subpage = task.cdb[2] >> 6, task.cdb[2] & 0x3F, task.cdb[3]
     if control == _SAVED:
         raise SavingParametersNotSupported()
-    if subpage not in (0, _ALL_SUBPAGES):
+    if subpage not in (0, ALL_SUBPAGES):
         raise InvalidFieldInCdb(byte=3)
-    if code == _ALL_PAGES:
+    if code == ALL_PAGES:
         return b"".join(_page(task.unit, each, control) for each in sorted(PAGES))
     if code not in PAGES:
         raise InvalidFieldInCdb(byte=2, bit=5)
@@ -83,9 +94,10 @@ def _pages(task: Task) -> bytes:
 
 
 def _page(lun: LogicalUnit, code: int, control: int) -> bytes:
-    body = PAGES[code](lun)
-    if control == _CHANGEABLE:
-        body = bytes(len(body))
+    page = PAGES[code]
+    body = (
+        page.changeable if control == _CHANGEABLE else page.current(Modes() if control == _DEFAULT else lun.state.modes)
+    )
     return bytes((code, len(body))) + body
 
 
@@ -93,7 +105,8 @@ def _device_specific(lun: LogicalUnit) -> int:
     return _DPOFUA | (_WRITE_PROTECTED if lun.readonly else 0)
 
 
-def _block_descriptor(lun: LogicalUnit, long_lba: bool = False) -> bytes:
+def block_descriptor(lun: LogicalUnit, long_lba: bool = False) -> bytes:
+    """Number and size of the blocks, short (8 bytes) or long (16 bytes)."""
     blocks, block_size = lun.bdev.num_blocks, lun.bdev.block_size
     if long_lba:
         return struct.pack(">Q4xL", blocks, block_size)

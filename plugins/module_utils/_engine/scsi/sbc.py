@@ -11,7 +11,7 @@ from typing import Any, Callable, Final
 
 from ..bdev.base import Bdev, Buffer
 from .device import LogicalUnit, Task
-from .sense import InvalidFieldInCdb, LbaOutOfRange, WriteProtected
+from .sense import InvalidFieldInCdb, LbaOutOfRange
 
 MAX_TRANSFER_BYTES: Final = 16 * 1024 * 1024
 """The most one READ or WRITE moves; told to initiators in VPD B0h, and what bounds the memory of a command."""
@@ -40,7 +40,22 @@ _RANGE: Final[dict[int, Callable[[bytes], tuple[Any, ...]]]] = {
 _LENGTH_BYTE: Final = {0: 4, 1: 7, 2: 7, 4: 10, 5: 6}
 
 
-def _extent(task: Task, bdev: Bdev) -> tuple[int, int]:
+def first_lba(task: Task) -> int | None:
+    """Where a block command begins; None for a command that names no block."""
+    decode = _RANGE.get(task.cdb[0] >> 5)
+    return decode(task.cdb)[0] if decode is not None else None
+
+
+def block_range(task: Task, to_the_end: bool = False) -> tuple[int, int]:
+    """LBA and number of blocks, checked; ``to_the_end``: no blocks mean all from the LBA on. Raises LbaOutOfRange."""
+    lba, blocks = _RANGE[task.cdb[0] >> 5](task.cdb)
+    capacity = task.unit.bdev.num_blocks
+    if lba + blocks > capacity or lba >= capacity:
+        raise LbaOutOfRange(information=lba)
+    return lba, blocks or (capacity - lba if to_the_end else 0)
+
+
+def extent(task: Task, bdev: Bdev) -> tuple[int, int]:
     """The checked range of a READ or WRITE: offset and length in bytes. Raises LbaOutOfRange or InvalidFieldInCdb."""
     cdb = task.cdb
     group = cdb[0] >> 5
@@ -57,9 +72,9 @@ def _extent(task: Task, bdev: Bdev) -> tuple[int, int]:
 
 
 def read(task: Task) -> Buffer | Awaitable[Buffer] | None:
-    """READ(6), (10), (12), (16)."""
+    """READ(6), (10), (12), (16). With FUA too: no cache of ours holds what the device does not."""
     bdev = task.unit.bdev
-    offset, length = _extent(task, bdev)
+    offset, length = extent(task, bdev)
     stats = bdev.stats
     stats.read_ops += 1
     stats.bytes_read += length
@@ -68,16 +83,14 @@ def read(task: Task) -> Buffer | Awaitable[Buffer] | None:
 
 def prepare_write(task: Task) -> int:
     """Check a WRITE before its data is fetched; gives the bytes it wants."""
-    bdev = task.unit.bdev
-    if bdev.readonly:
-        raise WriteProtected()
-    task.offset, length = _extent(task, bdev)
+    task.offset, length = extent(task, task.unit.bdev)
     return length
 
 
 def write(task: Task) -> Awaitable[None] | None:
     """WRITE(6), (10), (12), (16). Writes what arrived: less than asked for when the initiator announced less."""
-    bdev = task.unit.bdev
+    unit = task.unit
+    bdev = unit.bdev
     data = task.data_out if bdev.consumes_inline else task.own_data_out()
     length = len(data)
     partial_block = length % bdev.block_size
@@ -90,7 +103,7 @@ def write(task: Task) -> Awaitable[None] | None:
     stats.write_ops += 1
     stats.bytes_written += length
     cdb = task.cdb
-    if cdb[1] & _FUA and cdb[0] >> 5:
+    if (cdb[1] & _FUA and cdb[0] >> 5) or unit.state.write_through:
         return bdev.write_through(task.offset, data)
     return bdev.write(task.offset, data)
 
@@ -104,15 +117,30 @@ def synchronize_cache(task: Task) -> Awaitable[Any] | None:
     return bdev.flush()
 
 
+def pre_fetch(task: Task) -> None:
+    """PRE-FETCH(10), (16): a hint, of which nothing is made."""
+    block_range(task, to_the_end=True)
+
+
 def read_capacity_10(task: Task) -> Buffer:
     bdev = task.unit.bdev
+    if task.cdb[8] & 0x01 == 0 and any(task.cdb[2:6]):
+        raise InvalidFieldInCdb(byte=2)  # an LBA without PMI
     return struct.pack(">LL", min(bdev.num_blocks - 1, 0xFFFFFFFF), bdev.block_size)
 
 
 def read_capacity_16(task: Task) -> Buffer:
+    """With LBPME when blocks can be unmapped, LBPRZ when they read as zeroes then (SBC-4 §5.17)."""
     bdev = task.unit.bdev
     allocation = int.from_bytes(task.cdb[10:14], "big")
-    return struct.pack(">QL20x", bdev.num_blocks - 1, bdev.block_size)[:allocation]
+    thin = (0x8000 | (0x4000 if bdev.unmaps_to_zeroes else 0)) if bdev.unmaps else 0
+    data = struct.pack(">QLBBH16x", bdev.num_blocks - 1, bdev.block_size, 0, physical_exponent(bdev), thin)
+    return data[:allocation]
+
+
+def physical_exponent(bdev: Bdev) -> int:
+    """Logical blocks in a physical one, as a power of two."""
+    return max(bdev.physical_block_size // bdev.block_size, 1).bit_length() - 1
 
 
 def transfer_limits(lun: LogicalUnit) -> tuple[int, int]:

@@ -12,12 +12,23 @@ from .. import __version__
 from ..bdev.base import Buffer
 from . import vpd
 from .device import Task
-from .sense import NO_SENSE_DATA, DeviceMissing, InvalidFieldInCdb, LogicalUnitNotSupported
+from .sense import (
+    DeviceMissing,
+    InvalidFieldInCdb,
+    LogicalUnitNotSupported,
+    LunsChanged,
+    MediumNotPresent,
+    NoSense,
+    ScsiError,
+)
+from .unit import VENDOR
 
 _DISK: Final = 0x00
 _NO_UNIT: Final = 0x7F  # peripheral qualifier 3: no logical unit can be here
 _SPC4: Final = 0x06
 _VERSION_DESCRIPTORS: Final = (0x00A0, 0x0460, 0x04C0, 0x0960)  # SAM-5, SPC-4, SBC-3, iSCSI
+_TPGS: Final = 0x30  # access states are set by the target and by SET TARGET PORT GROUPS
+_THIRD_PARTY_COPY: Final = 0x08
 _STANDARD = struct.Struct(">BBBBBBBB8s16s4s22x8H22x")
 
 
@@ -44,27 +55,39 @@ def inquiry(task: Task) -> Buffer:
     revision = f"{__version__:<4.4}".encode()
     versions = _VERSION_DESCRIPTORS + (0,) * (8 - len(_VERSION_DESCRIPTORS))
     hisup_format, cmdque = 0x12, 0x02
+    removable = 0x80 if task.lun and task.lun.options.removable else 0
     data = _STANDARD.pack(
-        peripheral, 0, _SPC4, hisup_format, _STANDARD.size - 5, 0, 0, cmdque, vpd.VENDOR, product, revision, *versions
+        *(peripheral, removable, _SPC4, hisup_format, _STANDARD.size - 5, _TPGS | _THIRD_PARTY_COPY, 0, cmdque),
+        *(VENDOR, product, revision, *versions),
     )
     return data[:allocation]
 
 
 def report_luns(task: Task) -> Buffer:
-    """REPORT LUNS: every LUN of the device; there are no well-known logical units."""
+    """REPORT LUNS: every LUN that the nexus sees; there are no well-known logical units. It tells what has changed."""
     select = task.cdb[2]
     if select not in (0x00, 0x01, 0x02):
         raise InvalidFieldInCdb(byte=2)
     allocation = int.from_bytes(task.cdb[6:10], "big")
-    luns = [] if select == 0x01 else sorted(task.nexus.device.luns)
+    if task.nexus.attentions:
+        task.nexus.forget(LunsChanged)
+    luns = [] if select == 0x01 else sorted(filter(task.nexus.sees, task.nexus.device.luns))
     return (struct.pack(">L4x", 8 * len(luns)) + b"".join(struct.pack(">H6x", each) for each in luns))[:allocation]
 
 
 def request_sense(task: Task) -> Buffer:
-    """REQUEST SENSE: the next unit attention, as data."""
-    if task.cdb[1] & 0x01:
-        raise InvalidFieldInCdb(byte=1, bit=0)  # DESC: descriptor format is not offered
+    """REQUEST SENSE: the next unit attention, or what the unit is busy with, as data."""
+    descriptors, allocation = bool(task.cdb[1] & 0x01), task.cdb[4]
+    return _pending(task).sense(descriptors)[:allocation]
+
+
+def _pending(task: Task) -> ScsiError:
     if task.lun is None:
-        return LogicalUnitNotSupported().sense()[: task.cdb[4]]
+        return LogicalUnitNotSupported()
     attention = task.nexus.next_attention(task.lun.id)
-    return (attention.sense() if attention else NO_SENSE_DATA)[: task.cdb[4]]
+    if attention is not None:
+        return attention
+    state = task.lun.state
+    if state.erasure is not None:
+        return state.erasure.refusal()
+    return NoSense() if state.loaded else MediumNotPresent()

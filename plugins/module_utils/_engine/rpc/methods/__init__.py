@@ -10,7 +10,24 @@ from ..method import Method
 
 def all_methods() -> list[Method]:
     """Every method the engine answers."""
-    from . import bdev, bdev_nvme, framework, iscsi, iscsi_auth, log, notify, scsi
+    from . import (
+        bdev,
+        bdev_nvme,
+        bdev_qos,
+        bdev_raid,
+        bdev_uring,
+        bdev_virtual,
+        framework,
+        histogram,
+        iscsi,
+        iscsi_auth,
+        live,
+        log,
+        notify,
+        scsi,
+        transaction,
+    )
 
-    modules = (framework, log, notify, bdev, bdev_nvme, scsi, iscsi, iscsi_auth)
+    devices = (bdev, bdev_nvme, bdev_qos, bdev_raid, bdev_uring, bdev_virtual, scsi)
+    modules = (framework, log, notify, *devices, iscsi, iscsi_auth, live, histogram, transaction)
     return [method for module in modules for method in module.METHODS]

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ...bdev.aio import AioBdev
 from ...bdev.base import Bdev, Statistics
+from ...bdev.histogram import TICK_RATE
 from ...bdev.malloc import MallocBdev
+from ...bdev.virtual import VirtualBdev
 from ...errors import NoDevice, Unsupported
 from ...facts import MAX_BDEV_NAME_BYTES
 from ..method import DECODE_FAILED, Errors, Method, Order, State, Subject
-from ..notifications import REGISTER, RESIZE, UNREGISTER
+from ..notifications import REGISTER, RESIZE
 from ..schema import UINT32_MAX, UINT64_MAX, array, boolean, choice, integer, optional, required, string
-from .framework import TICK_RATE
 
 if TYPE_CHECKING:
     from ...service import Engine
@@ -31,10 +32,15 @@ _LONGEST_WAIT: Final = 86400.0
 def get_bdevs(engine: Engine, name: str | None, timeout: int) -> Any:
     """All devices or one, for which it waits up to ``timeout`` milliseconds."""
     if name is None:
-        return [bdev.to_rpc() for bdev in engine.bdevs]
+        return _shown(engine, list(engine.bdevs))
     if timeout and name not in engine.bdevs:
         return _appeared(engine, name, timeout)
-    return [engine.bdevs.get(name).to_rpc()]
+    return _shown(engine, [engine.bdevs.get(name)])
+
+
+def _shown(engine: Engine, bdevs: list[Bdev]) -> list[dict[str, Any]]:
+    claimed = {base for bdev in engine.bdevs for base in bdev.below()}
+    return [bdev.to_rpc(bdev in claimed) for bdev in bdevs]
 
 
 async def _appeared(engine: Engine, name: str, timeout: int) -> list[dict[str, Any]]:
@@ -42,7 +48,7 @@ async def _appeared(engine: Engine, name: str, timeout: int) -> list[dict[str, A
     while name not in engine.bdevs and time.monotonic() < deadline:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(engine.notifications.next(), deadline - time.monotonic())
-    return [engine.bdevs.get(name).to_rpc()]
+    return _shown(engine, [engine.bdevs.get(name)])
 
 
 def get_iostat(engine: Engine, names: list[str] | None, per_channel: bool, reset_mode: str) -> dict[str, Any]:
@@ -108,7 +114,7 @@ _METADATA: Final = ("md_size", "md_interleave", "dif_type", "dif_is_head_of_md",
 
 
 def malloc_delete(engine: Engine, name: str) -> bool:
-    unregister(engine, _of_kind(engine, name, MallocBdev))
+    unregister(engine, of_kind(engine, name, MallocBdev))
     return True
 
 
@@ -135,7 +141,7 @@ async def aio_create(
 
 async def aio_delete(engine: Engine, name: str, remove_file: bool) -> bool:
     """``remove_file`` is ours: delete the file too. When that fails the bdev stays."""
-    bdev = _of_kind(engine, name, AioBdev)
+    bdev = of_kind(engine, name, AioBdev)
     if remove_file:
         await engine.submit(bdev.remove_file)
     unregister(engine, bdev)
@@ -143,19 +149,19 @@ async def aio_delete(engine: Engine, name: str, remove_file: bool) -> bool:
 
 
 async def aio_rescan(engine: Engine, name: str) -> bool:
-    bdev = _of_kind(engine, name, AioBdev)
+    bdev = of_kind(engine, name, AioBdev)
     before = bdev.num_blocks
     await engine.submit(bdev.rescan)
-    _resized(engine, bdev, before)
+    resized(engine, bdev, before)
     return True
 
 
 async def aio_resize(engine: Engine, name: str, size: int) -> bool:
     """Ours: grow the file to ``size`` bytes."""
-    bdev = _of_kind(engine, name, AioBdev)
+    bdev = of_kind(engine, name, AioBdev)
     before = bdev.num_blocks
     await engine.submit(bdev.resize, size)
-    _resized(engine, bdev, before)
+    resized(engine, bdev, before)
     return True
 
 
@@ -166,20 +172,22 @@ def register(engine: Engine, bdev: Bdev) -> str:
 
 
 def unregister(engine: Engine, bdev: Bdev) -> None:
-    engine.target.hot_remove(bdev)
-    engine.bdevs.delete(bdev.name)
-    engine.notifications.send(UNREGISTER, bdev.name)
+    engine.remove_bdev(bdev)
 
 
-def _resized(engine: Engine, bdev: Bdev, blocks_before: int) -> None:
+def resized(engine: Engine, bdev: Bdev, blocks_before: int) -> None:
     if bdev.num_blocks != blocks_before:
         engine.target.capacity_changed(bdev)
         engine.notifications.send(RESIZE, bdev.name)
+        for above in engine.bdevs:
+            if isinstance(above, VirtualBdev) and above.base is bdev and above.follows_size:
+                before, above.num_blocks = above.num_blocks, bdev.num_blocks
+                resized(engine, above, before)
 
 
-def _of_kind(engine: Engine, name: str, kind: type[Kind]) -> Kind:
+def of_kind(engine: Engine, name: str, kind: type[Kind]) -> Kind:
     bdev = engine.bdevs.get(name)
-    if not isinstance(bdev, kind):
+    if type(bdev) is not kind:
         raise NoDevice(f"bdev {name} is of another kind: {bdev.product_name}")
     return bdev
 

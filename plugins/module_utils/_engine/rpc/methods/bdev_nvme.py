@@ -18,14 +18,12 @@ from ..schema import (
     UINT16_MAX,
     UINT32_MAX,
     UINT64_MAX,
-    Decoder,
-    Table,
     array,
     boolean,
     choice,
+    fields,
     integer,
     optional,
-    pair,
     required,
     string,
 )
@@ -129,23 +127,13 @@ _TEXT: Final = optional(string())
 _UINT32: Final = optional(integer(0, UINT32_MAX))
 _UINT64: Final = optional(integer(0, UINT64_MAX))
 _FLAG: Final = optional(boolean)
-_POLICY: Final = ("policy", "selector", "min_io")
-
-
-def _multipath() -> Decoder:
-    table: Table = {
+_MULTIPATH: Final = fields(
+    {
         "policy": optional(choice("active_passive", "active_active")),
         "selector": optional(choice("round_robin", "queue_depth")),
         "min_io": _UINT32,
     }
-    fields = pair(table, _POLICY)
-
-    def decode(value: Any, where: str) -> dict[str, Any]:
-        given = zip(_POLICY, fields(value, where))
-        return {name: each for name, each in given if each is not None}
-
-    return decode
-
+)
 
 _KEPT: Final = (
     *("prchk_reftag", "prchk_guard", "ctrlr_loss_timeout_sec", "reconnect_delay_sec"),
@@ -167,7 +155,7 @@ METHODS: Final = (
             **dict.fromkeys(("allow_unrecognized_csi", "disable_sq_flow_control"), _FLAG),
             "fabrics_connect_timeout_us": _UINT64,
             "multipath": optional(choice("disable", "failover", "multipath")),
-            "multipath_opts": optional(_multipath()),
+            "multipath_opts": optional(_MULTIPATH),
             "num_io_queues": optional(integer(1, UINT16_MAX + 1), 1024),
             "ctrlr_loss_timeout_sec": optional(integer(-1, INT32_MAX)),
             "reconnect_delay_sec": _UINT32,
@@ -231,7 +219,7 @@ METHODS: Final = (
                 _FLAG,
             ),
             **dict.fromkeys(("dhchap_digests", "dhchap_dhgroups"), optional(array(string(), 16))),
-            "multipath_opts": optional(_multipath()),
+            "multipath_opts": optional(_MULTIPATH),
         },
         state=State.BOTH,
         mutates=True,

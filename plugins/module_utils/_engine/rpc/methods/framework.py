@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import __version__
+from ...bdev.histogram import TICK_RATE
 from ...process import cpumask
 from ..method import INVALID_ARGUMENTS, INVALID_PARAMS, Method, Order, RpcError, State
 from ..schema import boolean, choice, optional, required, string
 
 if TYPE_CHECKING:
     from ...service import Engine
-
-TICK_RATE: Final = 1_000_000_000
-"""Ticks are nanoseconds here."""
 
 _THREADS: Final = ("app_thread", "iscsi_poll_group_0")
 """SPDK's names; here both are the event loop, and its time counts for the second."""
@@ -30,9 +28,24 @@ EXTENSIONS: Final = (
     "bdev_aio_create.sparse",
     "bdev_aio_delete.remove_file",
     "bdev_aio_resize",
+    "engine_apply",
+    "iscsi_create_target_node.luns.initiator_groups",
+    "iscsi_create_target_node.without_lun_0",
+    "iscsi_get_connections.bytes_received",
+    "iscsi_get_connections.commands",
+    "iscsi_get_connections.initiator_name",
+    "iscsi_get_masked_auth_groups",
     "iscsi_get_portal_groups.chap_group",
+    "iscsi_get_target_nodes.disabled",
     "iscsi_get_target_nodes.redirects",
+    "iscsi_portal_group_add_portals",
+    "iscsi_portal_group_remove_portals",
     "iscsi_portal_group_set_auth.inherit",
+    "iscsi_target_node_disable",
+    "iscsi_target_node_enable",
+    "iscsi_target_node_remove_lun",
+    "iscsi_target_node_set_lun_mask",
+    "iscsi_target_node_set_options",
     "iscsi_target_node_set_redirect.permanent",
 )
 """Where the engine goes beyond SPDK's methods."""

@@ -93,14 +93,18 @@ def create_target_node(
     name: str,
     alias_name: str,
     pg_ig_maps: list[tuple[int, int]],
-    luns: list[tuple[int, str]],
+    luns: list[tuple[int, str, bool, bool, list[int]]],
     queue_depth: int,
     header_digest: bool,
     data_digest: bool,
+    without_lun_0: bool,
     **chap: Any,
 ) -> bool:
-    auth = Auth(**chap)
-    engine.target.create_node(name, alias_name, pg_ig_maps, luns, queue_depth, auth, header_digest, data_digest)
+    """``without_lun_0`` is ours: a node that lost its LUN 0 comes back as it was."""
+    digests = header_digest, data_digest
+    engine.target.create_node(
+        name, alias_name, pg_ig_maps, luns, queue_depth, Auth(**chap), *digests, without_lun_0=without_lun_0
+    )
     return True
 
 
@@ -113,8 +117,15 @@ def get_target_nodes(engine: Engine) -> list[dict[str, Any]]:
     return [node.to_rpc() for node in engine.target.nodes.values()]
 
 
-def add_lun(engine: Engine, name: str, bdev_name: str, lun_id: int) -> bool:
-    engine.target.add_lun(name, bdev_name, lun_id)
+def add_lun(engine: Engine, name: str, bdev_name: str, lun_id: int, removable: bool, readonly: bool) -> bool:
+    """``removable`` and ``readonly`` are ours."""
+    engine.target.add_lun(name, bdev_name, lun_id, removable, readonly)
+    return True
+
+
+def set_lun_mask(engine: Engine, name: str, lun_id: int, initiator_groups: list[int]) -> bool:
+    """Ours: only initiators that came by these groups see the LUN; with none all do."""
+    engine.target.mask_lun(name, lun_id, initiator_groups)
     return True
 
 
@@ -167,17 +178,28 @@ def get_stats(engine: Engine) -> dict[str, int]:
 
 TARGET_NODE: Final = "target node"
 
-_TAG: Final = required(integer(0, MAX_TAG))
-_NODE: Final = required(string(MAX_NAME_BYTES, least=1))
-_ANY_INT32: Final = integer(-INT32_MAX - 1, INT32_MAX)
-_MAPS: Final = required(array(pair({"ig_tag": _TAG, "pg_tag": _TAG}, ("pg_tag", "ig_tag")), MAX_MAPS_PER_NODE))
+TAG: Final = required(integer(0, MAX_TAG))
+NODE: Final = required(string(MAX_NAME_BYTES, least=1))
+QUEUE_DEPTH: Final = integer(-INT32_MAX - 1, INT32_MAX)
+"""Any number: what a queue depth cannot be becomes the largest one."""
+_MAPS: Final = required(array(pair({"ig_tag": TAG, "pg_tag": TAG}, ("pg_tag", "ig_tag")), MAX_MAPS_PER_NODE))
+_LUN_OPTIONS: Final = {"removable": optional(boolean, False), "readonly": optional(boolean, False)}
+"""Ours: SPDK knows neither."""
+_GROUPS: Final = array(integer(0, MAX_TAG), MAX_MAPS_PER_NODE)
 _LUN: Final = pair(
-    {"lun_id": optional(integer(0, MAX_LUN_ID), 0), "bdev_name": required(string())}, ("lun_id", "bdev_name")
+    {
+        "lun_id": optional(integer(0, MAX_LUN_ID), 0),
+        "bdev_name": required(string()),
+        **_LUN_OPTIONS,
+        "initiator_groups": optional(_GROUPS, ()),
+    },
+    ("lun_id", "bdev_name", *_LUN_OPTIONS, "initiator_groups"),
 )
 _PORTAL: Final = pair({"host": required(string(256)), "port": required(string(16))}, ("host", "port"))
+PORTALS: Final = required(array(_PORTAL, MAX_PORTALS_PER_GROUP))
 _INITIATORS: Final = array(string(MAX_NAME_BYTES + 1, least=1), MAX_INITIATORS_PER_GROUP)
 _NETMASKS: Final = array(string(256, least=1), MAX_NETMASKS_PER_GROUP)
-_SOME_INITIATORS: Final = {"tag": _TAG, "initiators": optional(_INITIATORS, ()), "netmasks": optional(_NETMASKS, ())}
+_SOME_INITIATORS: Final = {"tag": TAG, "initiators": optional(_INITIATORS, ()), "netmasks": optional(_NETMASKS, ())}
 _OPTIONS: Final = {
     "auth_file": optional(string()),
     "node_base": optional(string(MAX_NAME_BYTES, least=1)),
@@ -197,19 +219,19 @@ METHODS: Final = (
         "iscsi_create_portal_group",
         create_portal_group,
         {
-            "tag": _TAG,
-            "portals": required(array(_PORTAL, MAX_PORTALS_PER_GROUP)),
+            "tag": TAG,
+            "portals": PORTALS,
             "private": optional(boolean, False),
             "wait": optional(boolean, False),
         },
         mutates=True,
         subject=Subject("portal group", "tag"),
     ),
-    Method("iscsi_start_portal_group", start_portal_group, {"tag": _TAG}, mutates=True),
+    Method("iscsi_start_portal_group", start_portal_group, {"tag": TAG}, mutates=True),
     Method(
         "iscsi_delete_portal_group",
         delete_portal_group,
-        {"tag": _TAG},
+        {"tag": TAG},
         mutates=True,
         subject=Subject("portal group", "tag", removes=True),
     ),
@@ -218,7 +240,7 @@ METHODS: Final = (
         "iscsi_create_initiator_group",
         create_initiator_group,
         {
-            "tag": _TAG,
+            "tag": TAG,
             "initiators": required(array(string(MAX_NAME_BYTES + 1, least=1), MAX_INITIATORS_PER_GROUP, least=1)),
             "netmasks": required(array(string(256, least=1), MAX_NETMASKS_PER_GROUP, least=1)),
         },
@@ -230,7 +252,7 @@ METHODS: Final = (
     Method(
         "iscsi_delete_initiator_group",
         delete_initiator_group,
-        {"tag": _TAG},
+        {"tag": TAG},
         mutates=True,
         subject=Subject("initiator group", "tag", removes=True),
     ),
@@ -239,15 +261,16 @@ METHODS: Final = (
         "iscsi_create_target_node",
         create_target_node,
         {
-            "name": _NODE,
+            "name": NODE,
             # SPDK wants it, but does not save an empty one: its own files would not load.
             "alias_name": optional(string(MAX_ALIAS_BYTES), ""),
             "pg_ig_maps": _MAPS,
             "luns": required(array(_LUN, MAX_LUNS)),
-            "queue_depth": required(_ANY_INT32),
+            "queue_depth": required(QUEUE_DEPTH),
             **CHAP,
             "header_digest": optional(boolean, False),
             "data_digest": optional(boolean, False),
+            "without_lun_0": optional(boolean, False),
         },
         mutates=True,
         subject=Subject(TARGET_NODE, "name"),
@@ -255,7 +278,7 @@ METHODS: Final = (
     Method(
         "iscsi_delete_target_node",
         delete_target_node,
-        {"name": _NODE},
+        {"name": NODE},
         mutates=True,
         errors=Errors.AS_ERRNO,
         order=Order.CONCURRENT,
@@ -265,17 +288,28 @@ METHODS: Final = (
     Method(
         "iscsi_target_node_add_lun",
         add_lun,
-        {"name": _NODE, "bdev_name": required(string()), "lun_id": optional(integer(-1, MAX_LUN_ID), -1)},
+        {
+            "name": NODE,
+            "bdev_name": required(string()),
+            "lun_id": optional(integer(-1, MAX_LUN_ID), -1),
+            **_LUN_OPTIONS,
+        },
         mutates=True,
     ),
-    Method("iscsi_target_node_add_pg_ig_maps", add_maps, {"name": _NODE, "pg_ig_maps": _MAPS}, mutates=True),
-    Method("iscsi_target_node_remove_pg_ig_maps", remove_maps, {"name": _NODE, "pg_ig_maps": _MAPS}, mutates=True),
+    Method(
+        "iscsi_target_node_set_lun_mask",
+        set_lun_mask,
+        {"name": NODE, "lun_id": required(integer(0, MAX_LUN_ID)), "initiator_groups": required(_GROUPS)},
+        mutates=True,
+    ),
+    Method("iscsi_target_node_add_pg_ig_maps", add_maps, {"name": NODE, "pg_ig_maps": _MAPS}, mutates=True),
+    Method("iscsi_target_node_remove_pg_ig_maps", remove_maps, {"name": NODE, "pg_ig_maps": _MAPS}, mutates=True),
     Method(
         "iscsi_target_node_set_redirect",
         set_redirect,
         {
-            "name": _NODE,
-            "pg_tag": _TAG,
+            "name": NODE,
+            "pg_tag": TAG,
             "redirect_host": optional(string(256)),
             "redirect_port": optional(string(16)),
             # Ours: login status 0102 instead of 0101.
@@ -287,7 +321,7 @@ METHODS: Final = (
     Method(
         "iscsi_target_node_request_logout",
         request_logout,
-        {"name": _NODE, "pg_tag": optional(integer(-1, MAX_TAG), -1)},
+        {"name": NODE, "pg_tag": optional(integer(-1, MAX_TAG), -1)},
     ),
     Method("iscsi_get_connections", get_connections),
     Method("iscsi_get_stats", get_stats),

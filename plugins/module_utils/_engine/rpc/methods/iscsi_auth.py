@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...errors import Invalid
 from ...facts import MAX_NAME_BYTES, MAX_SECRET_BYTES, MAX_SECRETS_PER_CALL, MAX_TAG
 from ...iscsi.auth import Auth, AuthGroup, Secret
+from ..masking import masked
 from ..method import Method, Subject, worded
 from ..schema import INT32_MAX, array, boolean, integer, optional, pair, required, string
 
@@ -49,6 +50,11 @@ def remove_secret(engine: Engine, tag: int, user: str) -> bool:
 
 def get_auth_groups(engine: Engine) -> list[dict[str, Any]]:
     return [group.to_rpc() for group in engine.target.auth_groups.values()]
+
+
+def get_masked_auth_groups(engine: Engine) -> list[dict[str, Any]]:
+    """Ours: as iscsi_get_auth_groups, for whoever is to see that there are secrets and not which."""
+    return [masked(group.to_rpc()) for group in engine.target.auth_groups.values()]
 
 
 def set_discovery_auth(engine: Engine, **chap: Any) -> bool:
@@ -119,6 +125,7 @@ METHODS: Final = (
         subject=Subject(_AUTH_GROUP, "tag", removes=True, part="secret", which="user"),
     ),
     Method("iscsi_get_auth_groups", get_auth_groups),
+    Method("iscsi_get_masked_auth_groups", get_masked_auth_groups),
     Method("iscsi_set_discovery_auth", set_discovery_auth, CHAP, mutates=True),
     Method(
         "iscsi_portal_group_set_auth",

@@ -1,0 +1,127 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the HTTP server serves: calls, metrics, health, and the status page with its data."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from .. import __version__
+from . import metrics
+from .http import Request, Response, Route
+from .server import answer_text
+from .status_page import CONTENT_SECURITY_POLICY, PAGE
+
+if TYPE_CHECKING:
+    from ..service import Engine
+
+_JSON: Final = "application/json"
+_HISTORY: Final = 300
+"""Samples; one a second."""
+_SHOWN: Final = 500
+"""Target nodes and connections on the status page; it says how many there are besides."""
+
+
+class Pages:
+    """The routes, and a short history of what all disks did."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._history: deque[list[float]] = deque(maxlen=_HISTORY)
+
+    def routes(self) -> Mapping[tuple[str, str], Route]:
+        # SPDK's HTTP proxy takes calls under any path.
+        return {
+            ("POST", "*"): Route(self._call, is_powerful=True),
+            ("POST", "/rpc"): Route(self._call, is_powerful=True),
+            ("GET", "/metrics"): Route(self._metrics),
+            ("GET", "/healthz"): Route(self._health, is_open=True),
+            ("GET", "/"): Route(self._page),
+            ("GET", "/status.json"): Route(self._status),
+        }
+
+    def sample(self) -> None:
+        """To be called once a second: note the totals of all disks, and count commands before their numbers wrap."""
+        totals = [0, 0, 0, 0]
+        for bdev in self._engine.bdevs:
+            stats = bdev.stats
+            totals[0] += stats.read_ops
+            totals[1] += stats.write_ops
+            totals[2] += stats.bytes_read
+            totals[3] += stats.bytes_written
+        self._history.append([round(time.monotonic(), 3), *totals])
+        for session in self._engine.target.sessions:
+            session.count_commands()
+
+    async def _call(self, request: Request) -> Response:
+        answer = await answer_text(self._engine.dispatcher, self._engine.store.commit, request.body)
+        return Response(answer, _JSON, HTTPStatus.OK if answer else HTTPStatus.NO_CONTENT)
+
+    async def _metrics(self, _request: Request) -> Response:
+        return Response(metrics.metrics(self._engine).encode(), metrics.CONTENT_TYPE)
+
+    async def _health(self, _request: Request) -> Response:
+        """200 while it serves, whole or not; what is not is said only where calls may be made."""
+        engine = self._engine
+        if not engine.initialized.is_set():
+            return Response(b'{"status": "starting"}\n', _JSON, HTTPStatus.SERVICE_UNAVAILABLE)
+        if not engine.target.serving:
+            return Response(b'{"status": "stopping"}\n', _JSON, HTTPStatus.SERVICE_UNAVAILABLE)
+        whole = not engine.store.unrestored and engine.store.is_saved
+        return Response(b'{"status": "ok"}\n' if whole else b'{"status": "degraded"}\n', _JSON)
+
+    async def _page(self, _request: Request) -> Response:
+        policy = ("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        return Response(PAGE, "text/html; charset=utf-8", headers=(policy, ("Referrer-Policy", "no-referrer")))
+
+    async def _status(self, _request: Request) -> Response:
+        return Response(json.dumps(self._state(), separators=(",", ":")).encode(), _JSON)
+
+    def _state(self) -> dict[str, Any]:
+        target, store = self._engine.target, self._engine.store
+        nodes = list(target.nodes.values())
+        connections = target.connections()
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "now": round(time.monotonic(), 3),
+            "up": (time.monotonic_ns() - self._engine.started_ns) // 10**9,
+            "unrestored": [f"{left.entry.method}: {left.error}" for left in store.unrestored[:_SHOWN]],
+            "history": list(self._history),
+            "counts": {
+                "targets": len(nodes),
+                "connections": len(connections),
+                "bdevs": len(self._engine.bdevs.names()),
+            },
+            "targets": [_target(node) for node in nodes[:_SHOWN]],
+            "connections": connections[:_SHOWN],
+        }
+
+
+def _target(node: Any) -> dict[str, Any]:
+    return {
+        "name": node.name,
+        "alias": node.alias,
+        "enabled": not node.is_closed,
+        "portal_groups": [group.tag for group in node.portal_groups()],
+        "luns": [
+            {
+                "id": lun.id,
+                "bdev": lun.bdev.name,
+                "size": lun.bdev.size,
+                "readonly": lun.readonly,
+                "counters": [
+                    *(lun.bdev.stats.read_ops, lun.bdev.stats.write_ops),
+                    *(lun.bdev.stats.bytes_read, lun.bdev.stats.bytes_written),
+                ],
+            }
+            for lun in node.device.luns.values()
+        ],
+    }

@@ -1,0 +1,212 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Logical units: what a bdev is to SCSI, and the LUNs by which target nodes show it."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from ..bdev.base import Bdev
+from .gate import Gate
+from .reservations import Identity, Reservations, Told
+from .sense import (
+    BusDeviceReset,
+    RegistrationsPreempted,
+    ReservationsPreempted,
+    ReservationsReleased,
+    ScsiError,
+    UnitAttention,
+)
+
+if TYPE_CHECKING:
+    from .device import Device, Nexus
+
+VENDOR: Final = b"OPENLUN "
+
+_TOLD: Final = {
+    Told.RESERVATIONS_PREEMPTED: ReservationsPreempted,
+    Told.RESERVATIONS_RELEASED: ReservationsReleased,
+    Told.REGISTRATIONS_PREEMPTED: RegistrationsPreempted,
+}
+
+
+class Options(NamedTuple):
+    """How a target node shows a LUN."""
+
+    removable: bool = False
+    """Its medium can be ejected and loaded."""
+    readonly: bool = False
+
+    def to_rpc(self) -> dict[str, bool]:
+        """Only what differs from the defaults."""
+        return {name: value for name, value in self._asdict().items() if value}
+
+
+class Erasure(Protocol):
+    """FORMAT UNIT or SANITIZE at work, or how it failed."""
+
+    def refusal(self) -> ScsiError:
+        """What other commands are told meanwhile."""
+
+
+class Modes(NamedTuple):
+    """What MODE SELECT can change."""
+
+    write_cache: bool = True
+    """WCE: a write is stable only after a flush. Without it every write is flushed."""
+    descriptor_sense: bool = False
+    """D_SENSE"""
+    write_protected: bool = False
+    """SWP"""
+
+
+class UnitState:
+    """What everybody who uses a bdev shares, whichever target node, LUN or portal they come through."""
+
+    def __init__(self, bdev: Bdev) -> None:
+        self.bdev = bdev
+        self.luns: list[LogicalUnit] = []
+        self.gate = Gate()
+        self.reservations = Reservations()
+        self.loaded = True
+        self.prevented: set[Nexus] = set()
+        """Nexuses that forbid removing the medium."""
+        self.erasure: Erasure | None = None
+        self.modes = Modes()
+        self.write_through = False
+        """Every write is flushed: there is no write cache (WCE)."""
+        self.guarded = False
+        """Something keeps commands from simply being run, which :func:`dispatch.execute` then looks into."""
+
+    def refresh(self) -> None:
+        """To be called after every change of what ``guarded`` and ``write_through`` sum up."""
+        self.write_through = not self.modes.write_cache
+        self.guarded = (
+            self.reservations.active
+            or not self.loaded
+            or self.erasure is not None
+            or self.gate.closed
+            or any(lun.readonly or lun.device.restricts_access for lun in self.luns)
+        )
+
+    def nexuses(self) -> Iterator[tuple[Nexus, LogicalUnit]]:
+        """Everybody who is logged in, and by which LUN they see the unit."""
+        for lun in self.luns:
+            for nexus in lun.device.nexuses:
+                yield nexus, lun
+
+    def tell_others(self, own: Nexus, attention: type[UnitAttention]) -> None:
+        for nexus, lun in self.nexuses():
+            if nexus is not own:
+                nexus.attend(lun.id, attention)
+
+    def notify(self, notices: dict[Identity, Told]) -> None:
+        """Unit attentions of a change of reservations."""
+        if notices:
+            for nexus, lun in self.nexuses():
+                told = notices.get(nexus.identity)
+                if told is not None:
+                    nexus.attend(lun.id, _TOLD[told])
+
+    def abort(self, victims: set[Identity]) -> None:
+        """PREEMPT AND ABORT: what these have under way is given up."""
+        for nexus, lun in list(self.nexuses()):
+            if nexus.identity in victims and nexus.abort is not None:
+                nexus.abort(lun)
+
+    def reset(self) -> None:
+        """Logical unit reset (SAM-5 §6.3.3): what is not meant to last goes; everybody learns of it."""
+        self.reservations.reserved_by = None
+        self.prevented.clear()
+        self.modes = Modes()
+        self.refresh()
+        for nexus, lun in self.nexuses():
+            nexus.attend(lun.id, BusDeviceReset)
+
+    def forget(self, nexus: Nexus) -> None:
+        """The nexus is lost (SAM-5 §6.3.4)."""
+        self.prevented.discard(nexus)
+        if self.reservations.reserved_by == nexus.identity:
+            self.reservations.reserved_by = None
+            self.refresh()
+
+
+class LogicalUnit:
+    """A LUN of a device: a logical unit as one target node shows it."""
+
+    def __init__(self, lun_id: int, state: UnitState, device: Device, options: Options) -> None:
+        self.id = lun_id
+        self.state = state
+        self.bdev = state.bdev
+        self.device = device
+        self.options = options
+        self.mask: tuple[int, ...] = ()
+        """Tags of the initiator groups that see it; all do when there are none."""
+
+    @property
+    def readonly(self) -> bool:
+        return self.bdev.readonly or self.options.readonly or self.state.modes.write_protected
+
+    @property
+    def serial(self) -> str:
+        """32 hexadecimal digits: the bdev's UUID, so the same behind every target and after every restart."""
+        return self.bdev.uuid.replace("-", "")
+
+    @property
+    def naa(self) -> bytes:
+        """Eight bytes, NAA locally assigned (SPC-4 §7.8.6.6.4): 3h and 60 bits of the UUID's digest."""
+        digest = hashlib.sha256(self.bdev.uuid.encode()).digest()
+        return struct.pack(">Q", 0x3 << 60 | int.from_bytes(digest[:8], "big") >> 4)
+
+    @property
+    def t10_id(self) -> bytes:
+        """Vendor and serial number (SPC-4 §7.8.6.4)."""
+        return VENDOR + self.serial.encode()
+
+    def shows_to(self, group: int | None) -> bool:
+        return not self.mask or group in self.mask
+
+    def to_rpc(self) -> dict[str, Any]:
+        mask = {"initiator_groups": list(self.mask)} if self.mask else {}
+        return {"bdev_name": self.bdev.name, "lun_id": self.id, **self.options.to_rpc(), **mask}
+
+
+class ReservationStore(Protocol):
+    """Keeps persistent reservations over a power loss (APTPL)."""
+
+    def load(self, uuid: str) -> dict[str, Any] | None:
+        """What was saved last for the bdev of that UUID."""
+
+    async def save(self, uuid: str, saved: dict[str, Any] | None) -> None:
+        """Returns when it is on stable storage. Raises OSError."""
+
+
+class Units:
+    """The logical units of all target nodes, by their bdev."""
+
+    def __init__(self, store: ReservationStore | None = None) -> None:
+        self.store = store
+        self._by_bdev: dict[Bdev, UnitState] = {}
+
+    def __iter__(self) -> Iterator[UnitState]:
+        return iter(self._by_bdev.values())
+
+    def share(self, bdev: Bdev) -> UnitState:
+        """The state of ``bdev``; made, and its reservations restored, for the first who shows it."""
+        state = self._by_bdev.get(bdev)
+        if state is None:
+            state = self._by_bdev[bdev] = UnitState(bdev)
+            saved = self.store.load(bdev.uuid) if self.store else None
+            if saved is not None:
+                state.reservations.restore(saved)
+                state.refresh()
+        return state
+
+    def release(self, state: UnitState) -> None:
+        """Forget it if nobody shows it any more."""
+        if not state.luns:
+            self._by_bdev.pop(state.bdev, None)

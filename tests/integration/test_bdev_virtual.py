@@ -1,0 +1,154 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Block devices on top of others: parts, failures on demand, what survives a restart."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_process import Engine, Launch, RpcError, Target
+from pdu import cdb
+from pdu.initiator import Initiator
+
+BLOCK = 512
+GOOD = 0
+MEDIUM_ERROR, HARDWARE_ERROR, DATA_PROTECT = 3, 4, 7
+
+
+@pytest.fixture
+def disk(launch: Launch) -> Target:
+    """A node whose LUN 0 fails when it is told to: EE_M on a memory disk of 1 MiB."""
+    engine = launch()
+    engine.initiator_group()
+    port = engine.portal_group()
+    engine.malloc("M", 1)
+    engine.rpc("bdev_error_create", base_name="M")
+    return Target(engine, port, engine.node("disk", "EE_M"))
+
+
+def inject(engine: Engine, io_type: str, error_type: str, **more: Any) -> None:
+    engine.rpc("bdev_error_inject_error", name="EE_M", io_type=io_type, error_type=error_type, **more)
+
+
+def block(initiator: Initiator, lba: int) -> bytes:
+    outcome = initiator.read(cdb.read_10(lba, 1), BLOCK)
+    assert outcome.status == GOOD
+    return outcome.data
+
+
+@pytest.mark.parametrize(
+    ("io_type", "error_type", "expected"),
+    [
+        ("read", "failure", (MEDIUM_ERROR, 0x11, 0x00)),
+        ("write", "failure", (MEDIUM_ERROR, 0x0C, 0x00)),
+        ("write", "nospace", (DATA_PROTECT, 0x27, 0x07)),
+        ("write", "nomem", (HARDWARE_ERROR, 0x44, 0x00)),
+    ],
+)
+def test_a_failing_disk_gives_sense_data_and_the_session_lives(
+    disk: Target, io_type: str, error_type: str, expected: tuple[int, int, int]
+) -> None:
+    inject(disk.engine, io_type, error_type)
+    with disk.login() as initiator:
+        if io_type == "read":
+            outcome = initiator.read(cdb.read_10(5, 1), BLOCK)
+        else:
+            outcome = initiator.write(cdb.write_10(5, 1), b"x" * BLOCK, immediate=BLOCK)
+        assert outcome.response.sense == expected
+        if expected[0] != HARDWARE_ERROR:
+            data = outcome.response.data[2:]
+            assert (data[0], int.from_bytes(data[3:7], "big")) == (0xF0, 5)  # the information is valid: the LBA
+        assert block(initiator, 5) == bytes(BLOCK)
+
+
+def test_corrupt_data_is_what_the_initiator_gets(disk: Target) -> None:
+    inject(disk.engine, "read", "corrupt_data", corrupt_offset=3, corrupt_value=0x81)
+    with disk.login() as initiator:
+        assert block(initiator, 0) == bytes((0, 0, 0, 0x81)) + bytes(BLOCK - 4)
+        assert block(initiator, 0) == bytes(BLOCK)
+
+
+def test_a_flush_that_fails_is_told(disk: Target) -> None:
+    inject(disk.engine, "flush", "failure")
+    with disk.login() as initiator:
+        assert initiator.execute(cdb.synchronize_cache_10()).response.sense == (MEDIUM_ERROR, 0x0C, 0x00)
+        assert initiator.execute(cdb.synchronize_cache_10()).status == GOOD
+
+
+def test_force_unit_access_is_a_flush(disk: Target) -> None:
+    plain = cdb.write_10(0, 1)
+    through = bytes((plain[0], 0x08)) + plain[2:]
+    inject(disk.engine, "flush", "failure")
+    with disk.login() as initiator:
+        assert initiator.write(plain, b"x" * BLOCK, immediate=BLOCK).status == GOOD
+        outcome = initiator.write(through, b"x" * BLOCK, immediate=BLOCK)
+        assert outcome.response.sense == (MEDIUM_ERROR, 0x0C, 0x00)
+
+
+def test_parts_of_a_disk_do_not_overlap(launch: Launch) -> None:
+    engine = launch()
+    engine.initiator_group()
+    port = engine.portal_group()
+    engine.malloc("M", 4)
+    assert engine.rpc("bdev_split_create", base_bdev="M", split_count=2) == ["Mp0", "Mp1"]
+    target = Target(engine, port, engine.node("disk", "Mp0", "Mp1", "M"))
+    half = 2 * 2**20 // BLOCK
+    with target.login() as initiator:
+        initiator.write(cdb.write_10(half - 1, 1), b"0" * BLOCK, immediate=BLOCK)
+        initiator.write(cdb.write_10(0, 1), b"1" * BLOCK, immediate=BLOCK, lun=1)
+        outcome = initiator.read(cdb.read_10(half - 1, 2), 2 * BLOCK, lun=2)
+        assert outcome.data == b"0" * BLOCK + b"1" * BLOCK
+        assert initiator.read(cdb.read_10(half, 1), BLOCK).status != GOOD
+
+
+def test_deleting_a_disk_takes_what_is_on_top_of_it_along(disk: Target) -> None:
+    engine = disk.engine
+    engine.rpc("bdev_passthru_create", base_bdev_name="EE_M", name="P")
+    shown = {each["name"]: each["claimed"] for each in engine.rpc("bdev_get_bdevs")}
+    assert shown == {"M": True, "EE_M": True, "P": False}
+    engine.rpc("bdev_malloc_delete", name="M")
+    assert engine.rpc("bdev_get_bdevs") == []
+    with disk.login() as initiator:
+        assert initiator.execute(cdb.unit_ready()).response.sense == (5, 0x25, 0x00)
+
+
+def test_what_is_on_top_comes_back_with_its_identity(launch: Launch, tmp_path: Path) -> None:
+    engine = launch(state=True)
+    engine.aio("D", tmp_path / "disk", size=2**20)
+    engine.rpc("bdev_split_create", base_bdev="D", split_count=2)
+    latencies = dict.fromkeys(("avg_read_latency", "p99_read_latency", "avg_write_latency", "p99_write_latency"), 10)
+    engine.rpc("bdev_delay_create", name="Slow", base_bdev_name="Dp1", **latencies)
+    engine.rpc("bdev_error_create", base_name="Dp0")
+    engine.rpc("bdev_passthru_create", base_bdev_name="Slow", name="P")
+    engine.rpc("bdev_null_create", name="N", num_blocks=2048, block_size=512)
+    before = engine.rpc("bdev_get_bdevs")
+    assert engine.restart().rpc("bdev_get_bdevs") == before
+    assert engine.rpc("engine_get_info")["unrestored"] == []
+
+
+def test_a_null_disk_grows_and_its_initiators_learn_of_it(launch: Launch) -> None:
+    engine = launch()
+    engine.initiator_group()
+    port = engine.portal_group()
+    engine.rpc("bdev_null_create", name="N", num_blocks=2048, block_size=512)
+    engine.rpc("bdev_passthru_create", base_bdev_name="N", name="P")
+    target = Target(engine, port, engine.node("disk", "P"))
+    with target.login() as initiator:
+        engine.rpc("bdev_null_resize", name="N", new_size=2)
+        assert initiator.execute(cdb.unit_ready()).response.sense == (6, 0x2A, 0x09)
+        assert initiator.read(cdb.read_10(4095, 1), BLOCK).data == bytes(BLOCK)
+
+
+def test_a_split_disk_is_not_split_again(launch: Launch) -> None:
+    engine = launch()
+    engine.malloc("M", 4)
+    engine.rpc("bdev_split_create", base_bdev="M", split_count=2, split_size_mb=1)
+    with pytest.raises(RpcError, match="is split already") as caught:
+        engine.rpc("bdev_split_create", base_bdev="M", split_count=3)
+    assert caught.value.code == -errno.EEXIST
+    engine.rpc("bdev_split_delete", base_bdev="M")
+    assert [each["name"] for each in engine.rpc("bdev_get_bdevs")] == ["M"]
