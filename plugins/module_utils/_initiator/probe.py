@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from .chap import Chap
 from .errors import InitiatorError
 from .scsi import Capacity, LogicalUnit, report_luns
 from .session import Session
@@ -37,6 +38,8 @@ class Request(NamedTuple):
     target: str | None = None
     write_test: bool = False
     timeout: float = 10.0
+    chap: Chap | None = None
+    discovery_chap: Chap | None = None
 
 
 class Found(NamedTuple):
@@ -56,7 +59,7 @@ def probe(request: Request) -> list[dict[str, Any]]:
 
 def discover(request: Request) -> list[Found]:
     """SendTargets=All in a discovery session (RFC 7143 appendix C)."""
-    with Session(*request.portal, request.initiator, None, request.timeout) as session:
+    with Session(*request.portal, request.initiator, None, request.timeout, request.discovery_chap) as session:
         answer = session.text({"SendTargets": "All"})
     targets: list[Found] = []
     for key, value in answer:
@@ -73,7 +76,8 @@ def _unknown(request: Request, found: list[Found]) -> list[Found]:
 
 
 def _luns(request: Request, target: Found) -> Iterator[dict[str, Any]]:
-    with Session(*_nearest(request.portal, target), request.initiator, target.name, request.timeout) as session:
+    place = _nearest(request.portal, target)
+    with Session(*place, request.initiator, target.name, request.timeout, request.chap) as session:
         for unit in report_luns(session):
             unit.settle()
             identity = unit.identity()

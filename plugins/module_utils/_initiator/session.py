@@ -1,7 +1,7 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One session of one connection with an iSCSI target: login without authentication, text, SCSI commands, logout.
+"""One session of one connection with an iSCSI target: login, text, SCSI commands, logout.
 
 RFC 7143. Nothing is optimised: one command at a time, written data only when the target asks for it (InitialR2T=Yes).
 """
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from . import wire
-from .errors import CheckCondition, InitiatorError
+from .chap import Chap, Proof
+from .errors import InitiatorError, parse_sense
 from .wire import FINAL, IMMEDIATE, Pdu
 
 if TYPE_CHECKING:
@@ -38,16 +39,16 @@ _NORMAL_KEYS: Final = {
     "DataPDUInOrder": "Yes",
     "DataSequenceInOrder": "Yes",
 }
-_OPERATIONAL_TO_FULL_FEATURE: Final = 1 << 2 | 3  # CSG, NSG (§11.12.3)
-_STAGE: Final = 0x0C
-_OPERATIONAL: Final = 1 << 2
+# CSG and NSG of a login (§11.12.3); FINAL is its T bit.
+_SECURITY_TO_OPERATIONAL: Final = 0 << 2 | 1
+_OPERATIONAL_TO_FULL_FEATURE: Final = 1 << 2 | 3
 _DEFAULT_SEGMENT: Final = 8192  # MaxRecvDataSegmentLength, §13.12
 _MOST_LOGIN_STEPS: Final = 16
 
 _LOGIN_STATUS: Final = {  # class and detail, §11.13.5
     0x0101: "moved to another portal for a while",
     0x0102: "moved to another portal",
-    0x0201: "wants authentication, which this probe cannot give",
+    0x0201: "refuses the user or the secret, or wants one: compare chap with its auth group",
     0x0202: "does not let this initiator in",
     0x0203: "does not exist there",
     0x0204: "was removed",
@@ -65,10 +66,19 @@ _CONTINUES: Final = 0x40  # C bit of text and login PDUs
 _CHECK_CONDITION: Final = 0x02
 
 
+class _Login(NamedTuple):
+    """What all requests of one login have in common."""
+
+    isid: bytes
+    tag: int
+
+
 class Session:
     """A logged-in session; a context manager that logs out."""
 
-    def __init__(self, host: str, port: int, initiator: str, target: str | None, timeout: float) -> None:
+    def __init__(
+        self, host: str, port: int, initiator: str, target: str | None, timeout: float, chap: Chap | None = None
+    ) -> None:
         """Connect and log in; no ``target`` means a discovery session. Raises InitiatorError."""
         self._wire = wire.Wire(host, port, timeout)
         self._target = target
@@ -77,7 +87,7 @@ class Session:
         self._exp_stat_sn = 0
         self._sends = _DEFAULT_SEGMENT
         try:
-            self._login(initiator)
+            self._login(initiator, chap)
         except BaseException:
             self._wire.close()
             raise
@@ -144,7 +154,7 @@ class Session:
         if response:
             raise InitiatorError(f"{name}: the target failed (iSCSI response {response:#04x}). See its log.")
         if status == _CHECK_CONDITION and len(pdu.data) > 15:
-            raise _sense(name, pdu.data[2:])  # two bytes of length come first (§11.4.7.2)
+            raise parse_sense(name, pdu.data[2:])  # two bytes of length come first (§11.4.7.2)
         if status:
             raise InitiatorError(f"{name}: ended with SCSI status {status:#04x}.")
 
@@ -161,34 +171,58 @@ class Session:
             rest = struct.pack(">LLLLLLL", transfer_tag, 0, self._exp_stat_sn, 0, number, offset, 0)
             self._wire.send(Pdu(wire.DATA_OUT, last, lun, tag, rest, piece))
 
-    def _login(self, initiator: str) -> None:
-        keys = {"InitiatorName": initiator, "SessionType": "Discovery", **_KEYS}
+    def _login(self, initiator: str, chap: Chap | None) -> None:
+        names = {"InitiatorName": initiator, "SessionType": "Discovery"}
+        keys = dict(_KEYS)
         if self._target is not None:
-            keys.update({"SessionType": "Normal", "TargetName": self._target, **_NORMAL_KEYS})
+            names.update({"SessionType": "Normal", "TargetName": self._target})
+            keys.update(_NORMAL_KEYS)
         # A random ISID (§11.12.5): another session of the same name is not taken over.
-        isid = b"\x80" + os.urandom(3) + b"\0\0"
-        tag = self._next_tag()
-        data = _encoded(keys)
+        login = _Login(b"\x80" + os.urandom(3) + b"\0\0", self._next_tag())
+        if chap is not None:
+            self._prove(login, names, chap)
+            names = {}
+        self._negotiate(login, {**names, **keys})
+
+    def _prove(self, login: _Login, names: Mapping[str, str], chap: Chap) -> None:
+        """The stage of security, which ends in the next one."""
+        proof = Proof(chap, self._place())
+        said, _flags = self._step(login, _SECURITY_TO_OPERATIONAL & ~3, {**names, "AuthMethod": "CHAP"})
+        if said.get("AuthMethod") != "CHAP":
+            raise InitiatorError(f"{self._place()}: does not do CHAP. Leave chap out, or require CHAP on the target.")
+        said, _flags = self._step(login, _SECURITY_TO_OPERATIONAL & ~3, proof.offer())
+        answer = proof.respond(said)
+        said, flags = self._step(login, FINAL | _SECURITY_TO_OPERATIONAL, answer)
+        proof.check(said)
+        if not flags & FINAL:
+            raise InitiatorError(f"{self._place()}: the login does not come to an end.")
+
+    def _negotiate(self, login: _Login, keys: Mapping[str, str]) -> None:
         for _step in range(_MOST_LOGIN_STEPS):
+            said, flags = self._step(login, FINAL | _OPERATIONAL_TO_FULL_FEATURE, keys)
+            if "MaxRecvDataSegmentLength" in said:
+                self._sends = int(said["MaxRecvDataSegmentLength"])
+            if flags & FINAL and flags & 3 == 3:
+                return
+            keys = {}
+        raise InitiatorError(f"{self._place()}: the login does not come to an end.")
+
+    def _step(self, login: _Login, flags: int, keys: Mapping[str, str]) -> tuple[dict[str, str], int]:
+        """One request and the whole answer: its keys and the flags of its last PDU."""
+        data, collected = _encoded(keys), b""
+        for _part in range(_MOST_LOGIN_STEPS):
             rest = struct.pack(">HHLL", 1, 0, self._cmd_sn, self._exp_stat_sn)
-            flags = FINAL | _OPERATIONAL_TO_FULL_FEATURE
-            self._wire.send(Pdu(wire.LOGIN | IMMEDIATE, flags, isid + b"\0\0", tag, rest, data))
+            self._wire.send(Pdu(wire.LOGIN | IMMEDIATE, flags, login.isid + b"\0\0", login.tag, rest, data))
             answer = self._receive(wire.LOGIN_RESPONSE)
             status = answer.word(36) >> 16
             if status:
-                raise InitiatorError(
-                    f"{self._place()}: {_LOGIN_STATUS.get(status, f'refused the login ({status:#06x})')}."
-                )
-            self._adopt(answer.data)
-            if answer.flags & FINAL and answer.flags & 3 == 3:
-                return
+                told = _LOGIN_STATUS.get(status, f"refused the login ({status:#06x})")
+                raise InitiatorError(f"{self._place()}: {told}.")
+            collected += answer.data
+            if not answer.flags & _CONTINUES:
+                return dict(_decoded(collected)), answer.flags
             data = b""
         raise InitiatorError(f"{self._place()}: the login does not come to an end.")
-
-    def _adopt(self, data: bytes) -> None:
-        segment = dict(_decoded(data)).get("MaxRecvDataSegmentLength")
-        if segment is not None:
-            self._sends = int(segment)
 
     def _logout(self) -> None:
         rest = struct.pack(">LLL", 0, self._cmd_sn, self._exp_stat_sn)
@@ -237,10 +271,3 @@ def _encoded(keys: Mapping[str, str]) -> bytes:
 def _decoded(data: bytes) -> list[tuple[str, str]]:
     pairs = (item.partition("=") for item in data.decode(errors="replace").split("\0") if item)
     return [(key, value) for key, _equals, value in pairs]
-
-
-def _sense(what: str, sense: bytes) -> CheckCondition:
-    """Fixed (70h, 71h) and descriptor (72h, 73h) format, SPC-6 §4.5."""
-    if sense[0] & 0x7F >= 0x72:
-        return CheckCondition(what, sense[1] & 0xF, sense[2], sense[3])
-    return CheckCondition(what, sense[2] & 0xF, sense[12], sense[13])
