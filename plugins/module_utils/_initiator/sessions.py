@@ -153,7 +153,10 @@ class Sessions:
         known = next((each.node for each in scene.records if each.node.key == node.key), None)
         if known is not None:
             return known
-        tag = node.tag if node.tag is not None else self._tag_of(node)
+        place = node.target, node.portal
+        told = next((each.node.tag for each in scene.records if (each.node.target, each.node.portal) == place), None)
+        tag = node.tag if node.tag is not None else told
+        tag = self._tag_of(node) if tag is None else tag
         if tag is None and node.interface != DEFAULT_INTERFACE:
             raise InitiatorError(
                 f"{node}: the tag of its portal group is not known, because the portal does not tell it. "
