@@ -67,6 +67,15 @@ DISCOVERY: Final[dict[str, Any]] = {
     "ignore": {"type": "list", "elements": "str", "default": []},
     "timeout": {"type": "int", "default": 10},
 }
+MOUNT: Final[dict[str, Any]] = {
+    "device": {"type": "path"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "filesystem": {"type": "str"},
+    "mkfs_options": {"type": "list", "elements": "str", "default": []},
+    "path": {"type": "path"},
+    "options": {"type": "str", "default": "defaults,_netdev"},
+    "force": {"type": "bool", "default": False},
+}
 INFO: Final[dict[str, Any]] = {"target": {"type": "str"}}
 
 

@@ -90,12 +90,14 @@ class Discovery:
 
     def __init__(self, host: Host, run: Run, ask: Callable[[Request], list[Found]] = discover) -> None:
         self._host = host
+        self._run = run
         self._iscsiadm = Iscsiadm(run)
         self._records = Records(host)
         self._ask = ask
 
     def bring(self, options: Mapping[str, Any], apply: bool) -> dict[str, Any]:
         """The module's result. Raises InitiatorError or HostError."""
+        self._iscsiadm = Iscsiadm(self._run, lenient=not apply)
         portals = [_portal(text) for text in options["portals"]]
         initiator = options.get("initiator_name") or initiator_name(self._host)
         if not initiator:

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from . import disks
+from .fstab import plain
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 _MOUNTS: Final = "/proc/self/mountinfo"
 _SWAPS: Final = "/proc/swaps"
-_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 _LOOKERS: Final = frozenset(("multipathd", "udevadm", "systemd-udevd", "(udev-worker)", "blkid", "smartd", "udisksd"))
 """Programs that open disks to look at them. They let go when the disk does."""
 
@@ -62,7 +62,7 @@ def _direct(host: Host, device: str) -> Iterator[str]:
         fields, source = left.split(), right.split()
         same = len(fields) > 4 and (fields[2] == number or (len(source) > 1 and _leads_to(host, source[1], device)))
         if same:
-            yield f"{name} is mounted at {_plain(fields[4])}"
+            yield f"{name} is mounted at {plain(fields[4])}"
     for line in host.read(_SWAPS).splitlines()[1:]:
         if _leads_to(host, line.split()[0], device):
             yield f"{name} is swap"
@@ -72,7 +72,7 @@ def _leads_to(host: Host, path: str, device: str) -> bool:
     """Whether a path of a mount table means the device; file systems of several disks have a number of their own."""
     if not path.startswith("/dev/"):
         return False
-    return os.path.basename(os.path.realpath(host.path(_plain(path)))) == device
+    return os.path.basename(os.path.realpath(host.path(plain(path)))) == device
 
 
 def _processes(host: Host, disk: str) -> Iterator[str]:
@@ -87,7 +87,3 @@ def _processes(host: Host, disk: str) -> Iterator[str]:
         name = host.read(f"/proc/{pid}/comm").strip()
         if not devices.isdisjoint(opened) and name not in _LOOKERS and int(pid) != os.getpid():
             yield f"{min(devices & opened)} is open in process {pid} ({name})"
-
-
-def _plain(text: str) -> str:
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)

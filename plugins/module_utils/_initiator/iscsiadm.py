@@ -35,8 +35,10 @@ class Failed(InitiatorError):
 class Iscsiadm:
     """The command. All methods raise Failed, or InitiatorError when it is not installed."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, lenient: bool = False) -> None:
+        """``lenient``: where it is not installed yet there is nothing, which is what check mode wants to know."""
         self._run = run
+        self._lenient = lenient
 
     def sessions(self) -> list[Session]:
         return parse_sessions(self._call("sessions", "-m", "session", "-P", "3", fine=[exit_codes.NOTHING_FOUND]))
@@ -89,6 +91,8 @@ class Iscsiadm:
         try:
             code, output, errors = self._run([PROGRAM, *words])
         except OSError as error:
+            if self._lenient:
+                return ""
             raise InitiatorError(f"{PROGRAM}: {error.strerror or error}. {_INSTALL}") from error
         if code and code not in fine:
             raise Failed(exit_codes.sentence(subject, code, errors), code)

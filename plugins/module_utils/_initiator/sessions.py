@@ -67,6 +67,7 @@ class Sessions:
 
     def bring(self, options: Mapping[str, Any], apply: bool) -> dict[str, Any]:
         """The module's result. Raises InitiatorError or HostError; Incomplete when some of it was done."""
+        self._iscsiadm = Iscsiadm(self._run, lenient=not apply)
         values = settings.settings(options)
         binding_values = _binding(options)
         scene = Scene(
