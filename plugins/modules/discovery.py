@@ -151,8 +151,9 @@ actions:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.arguments import DISCOVERY, run
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.discovery import Discovery
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.module import run
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.options import DISCOVERY
 
 
 def main() -> None:

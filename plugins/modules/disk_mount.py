@@ -33,12 +33,21 @@ options:
   device:
     description:
       - The disk, by a name that stays, such as those in RV(openlun.iscsi.session#module:sessions[].luns[].by_path).
-      - Needed with O(state=present).
+      - This or O(target) is needed with O(state=present).
     type: path
+  target:
+    description:
+      - Instead of O(device), the full name of a target that this host is logged in to, by whatever portal.
+    type: str
+  lun:
+    description:
+      - Number of the LUN of O(target).
+      - Default is 0, and all LUNs with O(state=absent).
+    type: int
   state:
     description:
       - V(present) makes and mounts it.
-      - V(absent) unmounts O(path), or wherever O(device) is mounted, and removes the line from F(/etc/fstab) that the
+      - V(absent) unmounts O(path), or wherever the disk is mounted, and removes the line from F(/etc/fstab) that the
         module wrote. The file system and the mount point stay.
     type: str
     choices: [present, absent]
@@ -82,11 +91,10 @@ EXAMPLES = r"""
     portals: [192.168.0.22:3260]
     startup: automatic
   become: true
-  register: pgdata
 
 - name: A database's directory
   openlun.iscsi.disk_mount:
-    device: "{{ pgdata.sessions[0].luns[0].by_path[0] }}"
+    target: iqn.2016-06.io.spdk:pgdata
     filesystem: ext4
     path: /var/lib/postgresql
     options: noatime,_netdev
@@ -100,6 +108,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+device:
+  description: The disk or the multipath map that was used; V(null) when it is not there, or with O(state=absent).
+  returned: success
+  type: str
+  sample: /dev/mapper/mpatha
 uuid:
   description: UUID of the file system; V(null) when there is none.
   returned: success
@@ -122,12 +135,13 @@ actions:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.arguments import MOUNT, run
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.module import run
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.mounting import Mounting, wanted
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.options import MOUNT
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=MOUNT, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=MOUNT, mutually_exclusive=[("device", "target")], supports_check_mode=True)
     apply = not module.check_mode
     run(module, lambda host, command: Mounting(host, command).bring(wanted(module.params), apply))
 

@@ -100,8 +100,9 @@ sessions:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.arguments import INFO, run
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.info import gather
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.module import run
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.options import INFO
 
 
 def main() -> None:

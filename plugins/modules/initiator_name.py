@@ -85,9 +85,10 @@ actions:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.arguments import NAME, run
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.iscsiadm import Iscsiadm
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.module import run
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.names import InitiatorName
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.options import NAME
 
 
 def main() -> None:

@@ -176,9 +176,9 @@ targets:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.arguments import CHAP
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.chap import parse_chap
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.errors import InitiatorError
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.options import CHAP
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.probe import Address, Request, probe
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.portals import parse_portal
 

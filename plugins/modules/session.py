@@ -359,7 +359,8 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.arguments import SESSION, run
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.module import run
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.options import SESSION
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.sessions import Sessions
 
 

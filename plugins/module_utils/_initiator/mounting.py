@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -13,6 +14,7 @@ from .._host.errors import HostError
 from .._host.steps import Step
 from .._host.sysfs import explained
 from . import disks, fstab
+from .nodes import BY_PATH, lun_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,6 +43,8 @@ class Want(NamedTuple):
 
     state: str
     device: str | None
+    target: str | None
+    lun: int | None
     filesystem: str | None
     path: str | None
     options: str
@@ -59,22 +63,33 @@ class Mounting:
         """The module's result."""
         if want.path is not None and (not os.path.isabs(want.path) or os.path.normpath(want.path) == "/"):
             raise HostError(f"path: {want.path!r} is no place for a mount. Write an absolute path of its own.")
-        steps, before, after = (self._absent if want.state == "absent" else self._present)(want)
+        devices = self._devices(want)
+        if want.state == "absent":
+            steps, before, after = self._absent(want, devices)
+            device = None
+        elif devices:
+            device = self._mapped(devices[0])
+            steps, before, after = self._present(want, device)
+        elif apply or want.device is not None:
+            raise HostError(_missing(want))
+        else:
+            steps, before, after = self._foretold(want)
+            device = None
         for step in steps if apply else ():
             step.do()
-        content = self._content(self._device(want)) if want.device and want.state != "absent" else None
+        content = Content("", "") if device is None else self._content(device)
         return {
             "changed": bool(steps),
             "actions": [step.told() for step in steps],
-            "uuid": None if content is None else content.uuid or None,
-            "filesystem": None if content is None else content.type or None,
+            "device": device,
+            "uuid": content.uuid or None,
+            "filesystem": content.type or None,
             "diff": {"before": before, "after": after},
         }
 
     # To have it
 
-    def _present(self, want: Want) -> tuple[list[Step], dict[str, Any], dict[str, Any]]:
-        device = self._device(want)
+    def _present(self, want: Want, device: str) -> tuple[list[Step], dict[str, Any], dict[str, Any]]:
         content = self._content(device)
         steps = list(self._make(want, device, content))
         before: dict[str, Any] = {"filesystem": content.type or None}
@@ -87,6 +102,17 @@ class Mounting:
             uuid = content.uuid or "(of the new file system)"
             after.update(mounted=True, fstab=entry(uuid).line())
         return steps, before, after
+
+    def _foretold(self, want: Want) -> tuple[list[Step], dict[str, Any], dict[str, Any]]:
+        """What check mode can tell before the session is there: whether it is mounted, not what is on the disk."""
+        disk = f"LUN {want.lun or 0} of target {want.target}"
+        if want.path is None:
+            return [], {}, {}
+        before = {"mounted": self._mounted_at(want.path) is not None, "fstab": self._shown(want.path)}
+        if before["mounted"] and before["fstab"]:
+            return [], before, before
+        after = {"mounted": True, "fstab": f"{disk} at {want.path}"}
+        return [Step("mount", want.path, f"{disk} was not there yet", lambda: None)], before, after
 
     def _make(self, want: Want, device: str, content: Content) -> Iterator[Step]:
         if content.type:
@@ -151,12 +177,11 @@ class Mounting:
 
     # To have it no more
 
-    def _absent(self, want: Want) -> tuple[list[Step], dict[str, Any], dict[str, Any]]:
-        if want.path is None and want.device is None:
-            raise HostError("path: is needed to know what to unmount, or device.")
+    def _absent(self, want: Want, devices: list[str]) -> tuple[list[Step], dict[str, Any], dict[str, Any]]:
         steps: list[Step] = []
         before: dict[str, Any] = {}
-        for path in [want.path] if want.path is not None else self._places(str(want.device)):
+        found = [path for device in devices for path in self._places(device)]
+        for path in [want.path] if want.path is not None else dict.fromkeys(found):
             mounted = self._mounted_at(path)
             before[path] = {"mounted": mounted is not None, "fstab": self._shown(path)}
             steps += self._unmount(want, path) if mounted is not None else []
@@ -165,9 +190,7 @@ class Mounting:
 
     def _places(self, device: str) -> list[str]:
         """Where a disk is mounted, and where a line of ours would mount it."""
-        if not self._host.exists(device):
-            return []
-        device = self._device_at(device)
+        device = self._mapped(device)
         number, uuid = self._number(device), self._content(device).uuid
         entries = filter(None, map(fstab.parse, self._host.read(_FSTAB).splitlines()))
         lines = [entry.path for entry in entries if entry.ours and uuid and entry.source == f"UUID={uuid}"]
@@ -177,8 +200,8 @@ class Mounting:
         users = self._users(path)
         if users and not want.force:
             raise HostError(
-                f"{path}: not unmounted because it is used by {', '.join(users)}. Nothing was changed. Stop them, or set "
-                "force: true, which takes their files away."
+                f"{path}: not unmounted because it is used by {', '.join(users)}. Nothing was changed. Stop them, or "
+                "set force: true, which takes their files away."
             )
         words = ["umount", *(["--lazy"] if users else []), path]
         why = f"it is not wanted{', although ' + ', '.join(users) + ' has it open' if users else ''}"
@@ -213,16 +236,25 @@ class Mounting:
 
     # Looking
 
-    def _device(self, want: Want) -> str:
-        if want.device is None:
-            raise HostError("device: is needed. Give one of the names that the module session returns in by_path.")
-        return self._device_at(want.device)
+    def _devices(self, want: Want) -> list[str]:
+        """Names of the disk that there are; of all disks of a target when no LUN is named and they are to go."""
+        if want.device is not None:
+            return [want.device] if self._is_disk(want.device) else []
+        if want.target is None:
+            return []
+        any_lun = want.state == "absent" and want.lun is None
+        lun = r"\w+" if any_lun else re.escape(lun_name(want.lun or 0))
+        name = re.compile(rf"ip-.+-iscsi-{re.escape(want.target)}-lun-{lun}")
+        found = [f"{BY_PATH}/{each}" for each in self._host.names(BY_PATH) if name.fullmatch(each)]
+        return [device for device in found if self._is_disk(device)]
 
-    def _device_at(self, device: str) -> str:
+    def _is_disk(self, device: str) -> bool:
+        path = os.path.realpath(self._host.path(device))
+        return self._host.exists(device) and self._host.exists(disks.sysfs(self._host, os.path.basename(path)))
+
+    def _mapped(self, device: str) -> str:
         """The disk, or the multipath map above it: what is on one path is on all of them."""
         name = os.path.basename(os.path.realpath(self._host.path(device)))
-        if not self._host.exists(device) or not self._host.exists(disks.sysfs(self._host, name)):
-            raise HostError(f"{device}: there is no such disk. Is its session up? See the module session.")
         mapped = disks.multipath_map(self._host, name)
         return device if mapped is None else f"/dev/mapper/{disks.map_name(self._host, mapped)}"
 
@@ -274,6 +306,13 @@ class Mounting:
             raise HostError(f"{failure}: {words[0]} is not installed.") from error
         if code:
             raise HostError(f"{failure}: {(errors or output).strip() or f'status {code}'}.")
+
+
+def _missing(want: Want) -> str:
+    if want.device is None and want.target is None:
+        return "device: is needed, or target. Give one of the names that the module session returns in by_path."
+    named = want.device or f"LUN {want.lun or 0} of target {want.target}"
+    return f"{named}: there is no such disk. Is its session up? See the module session."
 
 
 def wanted(options: Mapping[str, Any]) -> Want:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from .._state.portals import Portal, live_portal, parse_portal
 
 DEFAULT_INTERFACE: Final = "default"
-_BY_PATH: Final = "/dev/disk/by-path"
+BY_PATH: Final = "/dev/disk/by-path"
 
 
 class Node(NamedTuple):
@@ -60,6 +60,10 @@ def live_place(text: str) -> tuple[Portal, int | None]:
 
 def by_path(node: Node, lun: int) -> str:
     """The link that udev makes for a disk: one for each portal, whatever the interface (udev's path_id)."""
-    number = str(lun) if lun < 256 else f"0x{lun & 0xFFFF:04x}{lun >> 16 & 0xFFFF:04x}00000000"
     host = node.portal.host.strip("[]")
-    return f"{_BY_PATH}/ip-{host}:{node.portal.port}-iscsi-{node.target}-lun-{number}"
+    return f"{BY_PATH}/ip-{host}:{node.portal.port}-iscsi-{node.target}-lun-{lun_name(lun)}"
+
+
+def lun_name(lun: int) -> str:
+    """A LUN as it is written in such a link."""
+    return str(lun) if lun < 256 else f"0x{lun & 0xFFFF:04x}{lun >> 16 & 0xFFFF:04x}00000000"
