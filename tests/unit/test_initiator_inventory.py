@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.inventory import derive
 
 BASE = "iqn.2016-06.io.spdk"
@@ -162,3 +164,31 @@ def test_two_hosts_with_one_name_or_two_targets_with_one_name_are_a_problem() ->
     assert "has the iscsi_initiator_name of db2" in texts
     assert "host storage3: is to serve volumes, but the inventory has no such host" in texts
     assert SECRET not in json.dumps(result["problems"])
+
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in EXAMPLES.glob("*.yml")))
+def test_the_example_inventories_lead_every_initiator_to_a_target(file: str) -> None:
+    inventory = yaml.safe_load((EXAMPLES / file).read_text())["all"]
+    shared = inventory.get("vars", {})
+    groups = inventory["children"]
+    hosts = {
+        name: {
+            **shared,
+            **group.get("vars", {}),
+            **(own or {}),
+            "iscsi_initiator_name": f"iqn.2020-01.com.example:{name}",
+        }
+        for group in groups.values()
+        for name, own in group["hosts"].items()
+    }
+    storage = list(groups.pop("iscsi_targets")["hosts"])
+    for name in storage:
+        hosts[name].setdefault("iscsi_target_addresses", ["192.168.0.22"])  # as facts would tell
+    for group in groups.values():
+        for name in group["hosts"]:
+            result = derive(hosts, name, storage, hosts[name].get("iscsi_initiator_targets", ()))
+            assert result["problems"] == []
+            assert result["targets"]

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .hardware import Built, Disk, Kind, Ports, command_line
+from .hardware import Built, Disk, Kind, Link, Ports, command_line
 from .image import KEY, ROOT, Image, LabError, image, locked
 from .qmp import Qmp
 
@@ -112,6 +112,21 @@ class Machine:
             monitor.wait("DEVICE_DELETED", device=disk.device)
             monitor.ask("blockdev-del", {"node-name": disk.node})
         self._remember(known._replace(disks=tuple(disks.values())))
+
+    # Its other network
+
+    def connect(self, link: Link) -> None:
+        """Plug a network card in whose other end is in another machine, and give it its addresses."""
+        with self.monitor() as monitor:
+            monitor.ask("netdev_add", link.backend())
+            monitor.ask("device_add", link.card())
+        self._remember(self._known()._replace(link=link))
+        # Written into the machine, so that it is there after a reboot, and the image stays as it is.
+        addresses = "".join(f"Address={address}\n" for address in link.addresses)
+        text = f"[Match]\nName=eth1\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n{addresses}"
+        self.run(f"cat >/etc/systemd/network/eth1.network <<'END'\n{text}END\nnetworkctl reload")
+        address = link.addresses[0].partition("/")[0]
+        self._wait_for(f"ip address show dev eth1 | grep -qF {address}/", f"no link with {link.peer}")
 
     def monitor(self) -> Qmp:
         return Qmp(self.directory / "monitor")
