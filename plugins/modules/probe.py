@@ -14,10 +14,9 @@ author:
 description:
   - Discovers the targets at a portal, logs in to each and asks its disks who they are and how large they are.
   - Needs no kernel module, no open-iscsi and no root, because the module speaks iSCSI itself. It works with targets of
-    any make, so path, access and secret can be proved before the kernel logs in.
+    any make that do not ask for authentication.
 extends_documentation_fragment:
   - openlun.iscsi._attributes
-  - openlun.iscsi._initiator.chap
 attributes:
   check_mode:
     support: full
@@ -55,24 +54,6 @@ options:
       - Write-protected disks are left out.
     type: bool
     default: false
-  discovery_chap:
-    description:
-      - What the initiator proves itself with to see the targets, as O(chap).
-      - Default is without CHAP.
-    type: dict
-    suboptions:
-      user:
-        description: Name of the secret, as the target knows it.
-        type: str
-      secret:
-        description: The secret itself.
-        type: str
-      muser:
-        description: For mutual CHAP, the name that the target proves itself with.
-        type: str
-      msecret:
-        description: The secret of the target.
-        type: str
   timeout:
     description:
       - How many seconds the target may take for one answer.
@@ -92,17 +73,6 @@ EXAMPLES = r"""
     portal: 10.0.0.1:3260
     target: iqn.2016-06.io.spdk:disk1
     write_test: true
-
-- name: Prove the secrets of both sides
-  openlun.iscsi.probe:
-    portal: 10.0.0.1:3260
-    target: iqn.2016-06.io.spdk:disk1
-    initiator_name: iqn.2020-01.com.example:db1
-    chap:
-      user: db1
-      secret: "{{ vault_db1 }}"
-      muser: storage1
-      msecret: "{{ vault_storage1 }}"
 """
 
 RETURN = r"""
@@ -176,9 +146,7 @@ targets:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.chap import parse_chap
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.errors import InitiatorError
-from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.options import CHAP
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.probe import Address, Request, probe
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.portals import parse_portal
 
@@ -190,8 +158,6 @@ def main() -> None:
             "initiator_name": {"type": "str", "default": "iqn.2026-01.io.github.openlun:probe"},
             "target": {"type": "str"},
             "write_test": {"type": "bool", "default": False},
-            "chap": CHAP,
-            "discovery_chap": CHAP,
             "timeout": {"type": "int", "default": 10},
         },
         supports_check_mode=True,
@@ -205,8 +171,6 @@ def main() -> None:
             target=options["target"],
             write_test=options["write_test"] and not module.check_mode,
             timeout=options["timeout"],
-            chap=parse_chap(options["chap"]),
-            discovery_chap=parse_chap(options["discovery_chap"]),
         )
         targets = probe(request)
     except ValueError as error:

@@ -77,8 +77,8 @@ def test_discovery_is_asked_with_its_own_secret_in_the_name_of_the_host(host: Po
     host.discover(chap={"user": "finder", "secret": "find-them-all-now", "muser": None, "msecret": None})
     (request,) = host.asked
     assert request.initiator == NAME
-    assert request.discovery_chap is not None
-    assert request.discovery_chap.secret == "find-them-all-now"
+    assert request.credentials is not None
+    assert request.credentials.secret == "find-them-all-now"
     assert not any("find-them-all-now" in word for command in host.commands for word in command)
 
 

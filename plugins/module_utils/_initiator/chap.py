@@ -22,37 +22,20 @@ _CHALLENGE_BYTES: Final = {"7": 32, "5": 16}
 _MOST_BYTES: Final = 1024
 
 
-class Chap(NamedTuple):
-    """What this side proves itself with; with ``muser`` the target has to prove itself, too."""
+class Credentials(NamedTuple):
+    """What this side proves itself with; with ``msecret`` the target has to prove itself, too."""
 
     user: str
     secret: str
-    muser: str = ""
-    msecret: str = ""
-
-    @property
-    def mutual(self) -> bool:
-        return bool(self.muser)
-
-
-def parse_chap(options: Mapping[str, str | None] | None) -> Chap | None:
-    """The option ``chap`` of a module; None for no CHAP. Raises InitiatorError."""
-    given = {name: str(value) for name, value in (options or {}).items() if value}
-    if not given:
-        return None
-    for one, other in (("user", "secret"), ("muser", "msecret")):
-        if (one in given) != (other in given):
-            raise InitiatorError(f"chap: {one} and {other} belong together. Give both or none.")
-    if "user" not in given:
-        raise InitiatorError("chap: mutual CHAP needs user and secret, too.")
-    return Chap(**given)
+    muser: str | None = None
+    msecret: str | None = None
 
 
 class Proof:
     """One exchange. ``place`` names the target in errors."""
 
-    def __init__(self, chap: Chap, place: str) -> None:
-        self._chap = chap
+    def __init__(self, credentials: Credentials, place: str) -> None:
+        self._credentials = credentials
         self._place = place
         self._algorithm = ""
         self._identifier = os.urandom(1)
@@ -70,9 +53,9 @@ class Proof:
         identifier, challenge = self._number(asked.get("CHAP_I", "")), _binary(asked.get("CHAP_C", ""))
         if identifier is None or challenge is None:
             raise InitiatorError(f"{self._place}: sent a CHAP challenge that cannot be read.")
-        response = self._hash(bytes((identifier,)), self._chap.secret, challenge)
-        answer = {"CHAP_N": self._chap.user, "CHAP_R": f"0x{response.hex()}"}
-        if self._chap.mutual:
+        response = self._hash(bytes((identifier,)), self._credentials.secret, challenge)
+        answer = {"CHAP_N": self._credentials.user, "CHAP_R": f"0x{response.hex()}"}
+        if self._credentials.msecret is not None:
             # A challenge of our own, never the target's: it could be answered without the secret.
             self._challenge = os.urandom(_CHALLENGE_BYTES[self._algorithm])
             answer.update(CHAP_I=str(self._identifier[0]), CHAP_C=f"0x{self._challenge.hex()}")
@@ -80,11 +63,11 @@ class Proof:
 
     def check(self, proof: Mapping[str, str]) -> None:
         """Raises InitiatorError if the target has not proved itself and should have."""
-        if not self._chap.mutual:
+        if self._credentials.msecret is None:
             return
         response = _binary(proof.get("CHAP_R", "")) or b""
-        expected = self._hash(self._identifier, self._chap.msecret, self._challenge)
-        if proof.get("CHAP_N") != self._chap.muser or not hmac.compare_digest(response, expected):
+        expected = self._hash(self._identifier, self._credentials.msecret, self._challenge)
+        if proof.get("CHAP_N") != self._credentials.muser or not hmac.compare_digest(response, expected):
             raise InitiatorError(
                 f"{self._place}: the target did not prove itself. Compare muser and msecret with its auth group; "
                 "if they are right, this is not the target that you mean."

@@ -12,12 +12,13 @@ from __future__ import annotations
 import fnmatch
 from typing import TYPE_CHECKING, Any, Callable, Final, NamedTuple
 
-from .chap import Chap, parse_chap
+from .chap import Credentials
 from .errors import InitiatorError
 from .iscsiadm import Iscsiadm, Run
 from .names import initiator_name
 from .nodes import Node, live_place, parse_place
 from .probe import Address, Found, Request, discover
+from .proofs import parse_chap
 from .records import DISCOVERED_AT, DISCOVERED_PORT, Record, Records, edit
 
 if TYPE_CHECKING:
@@ -127,14 +128,14 @@ class Discovery:
         return _result(found, Plan(steps, gone.stale), failures)
 
     def _look(
-        self, portals: Sequence[Portal], initiator: str, chap: Chap | None, timeout: float
+        self, portals: Sequence[Portal], initiator: str, credentials: Credentials | None, timeout: float
     ) -> tuple[dict[Portal, list[Found]], list[str]]:
         found: dict[Portal, list[Found]] = {}
         failures = []
         for portal in portals:
             address = Address(portal.host.strip("[]"), portal.port)
             try:
-                found[portal] = self._ask(Request(address, initiator, timeout=timeout, discovery_chap=chap))
+                found[portal] = self._ask(Request(address, initiator, timeout=timeout, credentials=credentials))
             except InitiatorError as error:
                 failures.append(str(error))
         return found, failures

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .chap import Chap
+from .chap import Credentials
 from .errors import InitiatorError
 from .scsi import Capacity, LogicalUnit, report_luns
 from .session import Session
@@ -38,8 +38,7 @@ class Request(NamedTuple):
     target: str | None = None
     write_test: bool = False
     timeout: float = 10.0
-    chap: Chap | None = None
-    discovery_chap: Chap | None = None
+    credentials: Credentials | None = None
 
 
 class Found(NamedTuple):
@@ -59,7 +58,7 @@ def probe(request: Request) -> list[dict[str, Any]]:
 
 def discover(request: Request) -> list[Found]:
     """SendTargets=All in a discovery session (RFC 7143 appendix C)."""
-    with Session(*request.portal, request.initiator, None, request.timeout, request.discovery_chap) as session:
+    with Session(*request.portal, request.initiator, None, request.timeout, request.credentials) as session:
         answer = session.text({"SendTargets": "All"})
     targets: list[Found] = []
     for key, value in answer:
@@ -77,7 +76,7 @@ def _unknown(request: Request, found: list[Found]) -> list[Found]:
 
 def _luns(request: Request, target: Found) -> Iterator[dict[str, Any]]:
     place = _nearest(request.portal, target)
-    with Session(*place, request.initiator, target.name, request.timeout, request.chap) as session:
+    with Session(*place, request.initiator, target.name, request.timeout, request.credentials) as session:
         for unit in report_luns(session):
             unit.settle()
             identity = unit.identity()

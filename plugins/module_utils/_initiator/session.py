@@ -13,7 +13,7 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from . import wire
-from .chap import Chap, Proof
+from .chap import Credentials, Proof
 from .errors import InitiatorError, parse_sense
 from .wire import FINAL, IMMEDIATE, Pdu
 
@@ -77,7 +77,13 @@ class Session:
     """A logged-in session; a context manager that logs out."""
 
     def __init__(
-        self, host: str, port: int, initiator: str, target: str | None, timeout: float, chap: Chap | None = None
+        self,
+        host: str,
+        port: int,
+        initiator: str,
+        target: str | None,
+        timeout: float,
+        credentials: Credentials | None = None,
     ) -> None:
         """Connect and log in; no ``target`` means a discovery session. Raises InitiatorError."""
         self._wire = wire.Wire(host, port, timeout)
@@ -87,7 +93,7 @@ class Session:
         self._exp_stat_sn = 0
         self._sends = _DEFAULT_SEGMENT
         try:
-            self._login(initiator, chap)
+            self._login(initiator, credentials)
         except BaseException:
             self._wire.close()
             raise
@@ -171,7 +177,7 @@ class Session:
             rest = struct.pack(">LLLLLLL", transfer_tag, 0, self._exp_stat_sn, 0, number, offset, 0)
             self._wire.send(Pdu(wire.DATA_OUT, last, lun, tag, rest, piece))
 
-    def _login(self, initiator: str, chap: Chap | None) -> None:
+    def _login(self, initiator: str, credentials: Credentials | None) -> None:
         names = {"InitiatorName": initiator, "SessionType": "Discovery"}
         keys = dict(_KEYS)
         if self._target is not None:
@@ -179,14 +185,14 @@ class Session:
             keys.update(_NORMAL_KEYS)
         # A random ISID (§11.12.5): another session of the same name is not taken over.
         login = _Login(b"\x80" + os.urandom(3) + b"\0\0", self._next_tag())
-        if chap is not None:
-            self._prove(login, names, chap)
+        if credentials is not None:
+            self._prove(login, names, credentials)
             names = {}
         self._negotiate(login, {**names, **keys})
 
-    def _prove(self, login: _Login, names: Mapping[str, str], chap: Chap) -> None:
+    def _prove(self, login: _Login, names: Mapping[str, str], credentials: Credentials) -> None:
         """The stage of security, which ends in the next one."""
-        proof = Proof(chap, self._place())
+        proof = Proof(credentials, self._place())
         said, _flags = self._step(login, _SECURITY_TO_OPERATIONAL & ~3, {**names, "AuthMethod": "CHAP"})
         if said.get("AuthMethod") != "CHAP":
             raise InitiatorError(f"{self._place()}: does not do CHAP. Leave chap out, or require CHAP on the target.")
