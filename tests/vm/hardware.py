@@ -99,9 +99,10 @@ class Link(NamedTuple):
     def addresses(self) -> tuple[str, str]:
         return f"10.9.0.{self.number}/24", f"fd09::{self.number}/64"
 
-    def backend(self) -> dict[str, Any]:
-        """Arguments of QEMU's netdev_add; it runs in the machine's directory, beside which its peer's is."""
-        local, remote = ({"type": "unix", "path": path} for path in ("link", f"../{self.peer}/link"))
+    def backend(self, directory: Path) -> dict[str, Any]:
+        """Arguments of QEMU's netdev_add. Whole paths: QEMU leaves its directory when it is up."""
+        places = (directory / "link", directory.with_name(self.peer) / "link")
+        local, remote = ({"type": "unix", "path": str(place)} for place in places)
         return {"type": "dgram", "id": "link", "local": local, "remote": remote}
 
     def card(self) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def command_line(name: str, directory: Path, base: Image, built: Built) -> list[
         *(("-device", f"pcie-root-port,id=slot{n},chassis={n + 1},slot={n + 1}") for n in range(SLOTS)),
         *(("-blockdev", json.dumps(disk.backend(directory))) for disk in built.disks),
         *(("-device", json.dumps(disk.controller())) for disk in built.disks),
-        *((("-netdev", json.dumps(built.link.backend())),) if built.link else ()),
+        *((("-netdev", json.dumps(built.link.backend(directory))),) if built.link else ()),
         *((("-device", json.dumps(built.link.card())),) if built.link else ()),
     ]
     return ["qemu-system-x86_64", *(word for option in options for word in option)]

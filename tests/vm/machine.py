@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PLACE: Final = ROOT / "build" / "vm"
 RESULTS: Final = ROOT / "build" / "results" / "vm"
 BOOT_SECONDS: Final = 600
+_LONGEST_SOCKET: Final = 85
+"""Bytes of a directory for sockets; with their names they end at 107."""
 
 
 class Machine:
@@ -117,8 +119,12 @@ class Machine:
 
     def connect(self, link: Link) -> None:
         """Plug a network card in whose other end is in another machine, and give it its addresses."""
+        if len(str(self.directory)) > _LONGEST_SOCKET:
+            raise LabError(
+                f"machine {self.name}: {self.directory} is too long for a socket. Use a checkout nearer to /."
+            )
         with self.monitor() as monitor:
-            monitor.ask("netdev_add", link.backend())
+            monitor.ask("netdev_add", link.backend(self.directory))
             monitor.ask("device_add", link.card())
         self._remember(self._known()._replace(link=link))
         # Written into the machine, so that it is there after a reboot, and the image stays as it is.
@@ -317,4 +323,4 @@ def _free_ports() -> Ports:
 def _control_path(directory: Path) -> str:
     """ssh makes a socket there, so it must be short: in the machine's directory where that is."""
     path = str(directory / "ssh")
-    return path if len(path) < 85 else "none"
+    return path if len(path) < _LONGEST_SOCKET else "none"

@@ -31,7 +31,8 @@ def test_it_is_mounted_by_its_uuid_after_the_network(host: Host) -> None:
     ("target", "lun", "size"), [("files", 0, 48 << 20), ("memory", 0, 8 << 20), ("memory", 1, 8 << 20)]
 )
 def test_grown_and_new_luns_are_there(host: Host, target: str, lun: int, size: int) -> None:
-    link = f"/dev/disk/by-path/ip-10.9.0.1:3260-iscsi-{BASE}:{target}-lun-{lun}"
+    portal = {"files": "10.9.0.1:3260", "memory": "fd09::1:3260"}[target]
+    link = f"/dev/disk/by-path/ip-{portal}-iscsi-{BASE}:{target}-lun-{lun}"
     assert host.check_output("blockdev --getsize64 %s", link) == str(size)
 
 
