@@ -147,6 +147,12 @@ options:
         Otherwise there is a warning.
     type: bool
     default: false
+  exclusive:
+    description:
+      - Whether O(portals) and O(interface) are all by which this host may be logged in to the target. Sessions and
+        records by others end, after those that are wanted are there.
+    type: bool
+    default: false
   force:
     description:
       - Log out even where a disk is mounted, held by LVM, RAID or the device mapper, used as swap, or open in a

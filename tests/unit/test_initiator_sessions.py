@@ -254,6 +254,13 @@ def test_a_portal_can_be_forgotten_while_the_other_stays(host: FakeOpenIscsi) ->
     assert host.record(V6, DISK0) != {}
 
 
+def test_a_portal_that_is_not_declared_any_more_goes_when_the_others_are_all(host: FakeOpenIscsi) -> None:
+    host.bring(target=DISK0, portals=[V4])
+    assert acts(host.bring(target=DISK0, portals=[V6])) == ["create", "login"]
+    assert acts(host.bring(target=DISK0, portals=[V6], exclusive=True)) == ["logout", "delete"]
+    assert not host.bring(target=DISK0, portals=[V6], exclusive=True)["changed"]
+
+
 def test_a_record_without_a_session_is_kept_or_deleted(host: FakeOpenIscsi) -> None:
     host.bring(target=DISK0, portals=[V4])
     assert acts(host.bring(target=DISK0, state="recorded")) == ["logout"]

@@ -40,6 +40,7 @@ SESSION: Final[dict[str, Any]] = {
     "wait": {"type": "int", "default": 60},
     "rescan": {"type": "bool", "default": True},
     "relogin": {"type": "bool", "default": False},
+    "exclusive": {"type": "bool", "default": False},
     "force": {"type": "bool", "default": False},
 }
 NAME: Final[dict[str, Any]] = {

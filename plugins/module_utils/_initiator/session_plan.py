@@ -43,6 +43,7 @@ class Want(NamedTuple):
     relogin: bool = False
     rescan: bool = True
     expects_disks: bool = True
+    exclusive: bool = False
 
 
 class Offer(NamedTuple):
@@ -104,7 +105,19 @@ def plan(want: Want, scene: Scene) -> Plan:
         return result
     for node in want.nodes:
         _bring(want, node, scene, result)
+    if want.exclusive:
+        _leave_others(want, scene, result)
     return result
+
+
+def _leave_others(want: Want, scene: Scene, result: Plan) -> None:
+    """Portals and interfaces of the target that are not declared, after those that are have been logged in to."""
+    wanted = {node.key for node in want.nodes}
+    others = [each for each in scene.sessions if each.target == want.target and each.node.key not in wanted]
+    _end(want, scene, others, result, "its portal is not declared")
+    for record in scene.records:
+        if record.node.target == want.target and record.node.key not in wanted:
+            result.operations.append(Operation(DELETE, record.node, "its portal is not declared", record=record))
 
 
 def _bring(want: Want, node: Node, scene: Scene, result: Plan) -> None:

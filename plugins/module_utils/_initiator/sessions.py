@@ -136,7 +136,7 @@ class Sessions:
         if state != ABSENT:
             nodes = nodes or self._recorded(target, interface, scene)
             nodes = [self._with_tag(node, scene) for node in nodes]
-        flags = {name: bool(options.get(name)) for name in ("force", "relogin", "rescan")}
+        flags = {name: bool(options.get(name)) for name in ("force", "relogin", "rescan", "exclusive")}
         return Want(state, target, nodes, values, interface, expects_disks=options.get("luns") != [], **flags)
 
     def _recorded(self, target: str, interface: str | None, scene: Scene) -> list[Node]:
