@@ -13,7 +13,7 @@ export ANSIBLE_NOCOLOR=1 NO_COLOR=1 PYTHONDONTWRITEBYTECODE=1
 
 # Says in one sentence what is missing when QEMU, or the machines' image, cannot be had here.
 scripts/vm.sh build >/dev/null
-trap 'scripts/vm.sh down target' EXIT
+trap 'scripts/vm.sh down target storage client' EXIT
 
 kinds=(uio vfio)
 export VM_DISKS=6
@@ -27,3 +27,8 @@ for kind in "${kinds[@]}"; do
     mkdir -p build/vm/records "$ANSIBLE_LOCAL_TEMP"
     VM_KIND=$kind molecule test --scenario-name vm --destroy=always
 done
+
+if [ -z "${SMOKE:-}" ]; then
+    printf '\n== two virtual machines, target and initiator ==\n'
+    molecule test --scenario-name pair --destroy=always
+fi

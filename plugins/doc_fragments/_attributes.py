@@ -45,6 +45,16 @@ attributes:
       - openlun.iscsi.host
 """
 
+    INITIATOR = r"""
+options: {}
+attributes:
+  action_group:
+    description: Takes options from C(module_defaults) of the group C(group/openlun.iscsi.initiator).
+    support: full
+    membership:
+      - openlun.iscsi.initiator
+"""
+
     INFO = r"""
 options: {}
 attributes:

@@ -91,6 +91,29 @@ class Disk(NamedTuple):
         }
 
 
+class Link(NamedTuple):
+    """A network card whose other end is in another machine. ``number`` is this end's, and its host number."""
+
+    peer: str
+    number: int
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        return f"10.9.0.{self.number}/24", f"fd09::{self.number}/64"
+
+    def backend(self, directory: Path) -> dict[str, Any]:
+        """Arguments of QEMU's netdev_add. Whole paths: QEMU leaves its directory when it is up."""
+        places = (directory / "link", directory.with_name(self.peer) / "link")
+        local, remote = ({"type": "unix", "path": str(place)} for place in places)
+        return {"type": "dgram", "id": "link", "local": local, "remote": remote}
+
+    def card(self) -> dict[str, Any]:
+        """Arguments of QEMU's device_add; it takes the last slot."""
+        mac = f"52:54:00:09:00:{self.number:02x}"
+        bus = f"slot{SLOTS - 1}"
+        return {"driver": "virtio-net-pci", "id": "linkcard", "bus": bus, "netdev": "link", "mac": mac, "romfile": ""}
+
+
 class Ports(NamedTuple):
     """Of this host, which lead to the machine's."""
 
@@ -104,11 +127,12 @@ class Built(NamedTuple):
     kind: str
     ports: Ports
     disks: tuple[Disk, ...] = ()
+    link: Link | None = None
 
     @classmethod
     def parse(cls, text: str) -> Built:
-        kind, ports, disks = json.loads(text)
-        return cls(kind, Ports(*ports), tuple(Disk(*disk) for disk in disks))
+        kind, ports, disks, link = json.loads(text)
+        return cls(kind, Ports(*ports), tuple(Disk(*disk) for disk in disks), link and Link(*link))
 
 
 def command_line(name: str, directory: Path, base: Image, built: Built) -> list[str]:
@@ -135,5 +159,7 @@ def command_line(name: str, directory: Path, base: Image, built: Built) -> list[
         *(("-device", f"pcie-root-port,id=slot{n},chassis={n + 1},slot={n + 1}") for n in range(SLOTS)),
         *(("-blockdev", json.dumps(disk.backend(directory))) for disk in built.disks),
         *(("-device", json.dumps(disk.controller())) for disk in built.disks),
+        *((("-netdev", json.dumps(built.link.backend(directory))),) if built.link else ()),
+        *((("-device", json.dumps(built.link.card())),) if built.link else ()),
     ]
     return ["qemu-system-x86_64", *(word for option in options for word in option)]

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from .hardware import DISK_SIZE, KINDS, SLOTS, Disk
+from .hardware import DISK_SIZE, KINDS, SLOTS, Disk, Link
 from .image import ROOT, LabError, image
 from .machine import Machine, machines
 
@@ -73,6 +73,14 @@ def _unplug(options: argparse.Namespace) -> None:
     Machine(options.name).unplug(options.slot)
 
 
+def _link(options: argparse.Namespace) -> None:
+    """Both ends; nothing else is on that network."""
+    for number, (name, peer) in enumerate(((options.one, options.other), (options.other, options.one)), 1):
+        link = Link(peer, number)
+        Machine(name).connect(link)
+        sys.stdout.write(f"machine {name}: {' '.join(link.addresses)}\n")
+
+
 def _reboot(options: argparse.Namespace) -> None:
     machine = Machine(options.name)
     (machine.reset if options.hard else machine.reboot)()
@@ -107,6 +115,7 @@ _COMMANDS = {
     "push": _push,
     "plug": _plug,
     "unplug": _unplug,
+    "link": _link,
     "reboot": _reboot,
     "inventory": _inventory,
     "collect": _collect,
@@ -149,6 +158,12 @@ def _parser() -> argparse.ArgumentParser:
     unplug = commands.add_parser("unplug", help="pull an NVMe disk; plugging it again brings its data back")
     unplug.add_argument("name")
     unplug.add_argument("slot", type=int, choices=range(SLOTS))
+
+    link = commands.add_parser(
+        "link", help="a network between two machines: 10.9.0.1 and fd09::1, 10.9.0.2 and fd09::2"
+    )
+    link.add_argument("one")
+    link.add_argument("other")
 
     reboot = commands.add_parser("reboot", help="boot it again; returns when ssh answers")
     reboot.add_argument("name")

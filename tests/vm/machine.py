@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from .hardware import Built, Disk, Kind, Ports, command_line
+from .hardware import Built, Disk, Kind, Link, Ports, command_line
 from .image import KEY, ROOT, Image, LabError, image, locked
 from .qmp import Qmp
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PLACE: Final = ROOT / "build" / "vm"
 RESULTS: Final = ROOT / "build" / "results" / "vm"
 BOOT_SECONDS: Final = 600
+_LONGEST_SOCKET: Final = 85
+"""Bytes of a directory for sockets; with their names they end at 107."""
 
 
 class Machine:
@@ -112,6 +114,25 @@ class Machine:
             monitor.wait("DEVICE_DELETED", device=disk.device)
             monitor.ask("blockdev-del", {"node-name": disk.node})
         self._remember(known._replace(disks=tuple(disks.values())))
+
+    # Its other network
+
+    def connect(self, link: Link) -> None:
+        """Plug a network card in whose other end is in another machine, and give it its addresses."""
+        if len(str(self.directory)) > _LONGEST_SOCKET:
+            raise LabError(
+                f"machine {self.name}: {self.directory} is too long for a socket. Use a checkout nearer to /."
+            )
+        with self.monitor() as monitor:
+            monitor.ask("netdev_add", link.backend(self.directory))
+            monitor.ask("device_add", link.card())
+        self._remember(self._known()._replace(link=link))
+        # Written into the machine, so that it is there after a reboot, and the image stays as it is.
+        addresses = "".join(f"Address={address}\n" for address in link.addresses)
+        text = f"[Match]\nName=eth1\n[Network]\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n{addresses}"
+        self.run(f"cat >/etc/systemd/network/eth1.network <<'END'\n{text}END\nnetworkctl reload")
+        address = link.addresses[0].partition("/")[0]
+        self._wait_for(f"ip address show dev eth1 | grep -qF {address}/", f"no link with {link.peer}")
 
     def monitor(self) -> Qmp:
         return Qmp(self.directory / "monitor")
@@ -302,4 +323,4 @@ def _free_ports() -> Ports:
 def _control_path(directory: Path) -> str:
     """ssh makes a socket there, so it must be short: in the machine's directory where that is."""
     path = str(directory / "ssh")
-    return path if len(path) < 85 else "none"
+    return path if len(path) < _LONGEST_SOCKET else "none"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _HASHES: Final = {"7": "sha256", "8": "sha3_256", "6": "sha1", "5": "md5"}  # in the order in which they are offered
 _CHALLENGE_BYTES: Final = 32
+_MOST_BYTES: Final = 1024  # of a challenge, RFC 7143 §12.1.3
 
 
 class Credentials(NamedTuple):
@@ -61,6 +62,8 @@ class Exchange:
         try:
             identifier = int(answers["CHAP_I"], 0)
             challenge = _binary(answers["CHAP_C"])
+            if len(challenge) > _MOST_BYTES:
+                raise ValueError("too long")
             proof = self._proof(identifier, self._credentials.secret, challenge)
         except (KeyError, ValueError):
             raise InitiatorError(f"{self._place}: the target's CHAP challenge cannot be read.") from None

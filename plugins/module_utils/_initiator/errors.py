@@ -18,3 +18,10 @@ class CheckCondition(InitiatorError):
         self.key = key
         self.asc = asc
         self.ascq = ascq
+
+
+def parse_sense(what: str, sense: bytes) -> CheckCondition:
+    """Fixed (70h, 71h) and descriptor (72h, 73h) format, SPC-6 §4.5."""
+    if sense[0] & 0x7F >= 0x72:
+        return CheckCondition(what, sense[1] & 0xF, sense[2], sense[3])
+    return CheckCondition(what, sense[2] & 0xF, sense[12], sense[13])

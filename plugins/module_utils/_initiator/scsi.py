@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Callable, Final, NamedTuple, TypeVar
+from typing import Callable, Final, NamedTuple, Protocol, TypeVar
 
 from .errors import CheckCondition, InitiatorError
-
-if TYPE_CHECKING:
-    from .session import Session
+from .wire import NO_LUN
 
 _T = TypeVar("_T")
 
@@ -27,6 +25,12 @@ _VPD_IDENTIFICATION: Final = 0x83
 _BINARY: Final = 1
 _NAMES: Final = {1: "t10", 2: "eui", 3: "naa", 8: "name"}  # designator types, SPC-6 §7.7.6.1
 _OF_THE_UNIT: Final = 0  # association
+
+
+class Commands(Protocol):
+    """What carries SCSI commands: a session of our own, or a disk of the kernel's."""
+
+    def command(self, what: str, cdb: bytes, *, lun: bytes = NO_LUN, reads: int = 0, data: bytes = b"") -> bytes: ...
 
 
 class Identity(NamedTuple):
@@ -55,7 +59,7 @@ class Capacity(NamedTuple):
 class LogicalUnit:
     """A LUN seen through a session; ``lun`` is its address of 8 bytes (SAM-6 §4.7). All raise InitiatorError."""
 
-    def __init__(self, session: Session, lun: bytes) -> None:
+    def __init__(self, session: Commands, lun: bytes) -> None:
         self._session = session
         self.lun = lun
 
@@ -91,6 +95,10 @@ class LogicalUnit:
                 raise
             last, block_size = struct.unpack_from(">LL", self._run("READ CAPACITY(10)", b"\x25" + bytes(9), reads=8))
         return Capacity(last + 1, block_size)
+
+    def patient_capacity(self) -> Capacity:
+        """The same where something may have happened that has to be told first, such as another capacity."""
+        return self._patiently(self.capacity)
 
     def write_protected(self) -> bool:
         """The WP bit of MODE SENSE(6), all pages."""
@@ -139,7 +147,7 @@ class LogicalUnit:
         return run()
 
 
-def report_luns(session: Session) -> list[LogicalUnit]:
+def report_luns(session: Commands) -> list[LogicalUnit]:
     """REPORT LUNS: every logical unit that the target shows to this initiator."""
     cdb = struct.pack(">BBB3sLBB", 0xA0, 0, 0, b"", _ALLOCATION, 0, 0)
     answer = session.command("REPORT LUNS", cdb.ljust(16, b"\0"), reads=_ALLOCATION)

@@ -12,7 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from . import wire
-from .errors import CheckCondition, InitiatorError
+from .errors import InitiatorError, parse_sense
 from .login import Login, Who
 from .text import decoded, encoded
 from .wire import FINAL, IMMEDIATE, Pdu
@@ -107,7 +107,7 @@ class Session:
         if response:
             raise InitiatorError(f"{name}: the target failed (iSCSI response {response:#04x}). See its log.")
         if status == _CHECK_CONDITION and len(pdu.data) > 15:
-            raise _sense(name, pdu.data[2:])  # two bytes of length come first (§11.4.7.2)
+            raise parse_sense(name, pdu.data[2:])  # two bytes of length come first (§11.4.7.2)
         if status:
             raise InitiatorError(f"{name}: ended with SCSI status {status:#04x}.")
 
@@ -173,10 +173,3 @@ class Session:
     def _place(self) -> str:
         portal = f"portal {self._wire.name}"
         return portal if self._target is None else f"target {self._target} at {portal}"
-
-
-def _sense(what: str, sense: bytes) -> CheckCondition:
-    """Fixed (70h, 71h) and descriptor (72h, 73h) format, SPC-6 §4.5."""
-    if sense[0] & 0x7F >= 0x72:
-        return CheckCondition(what, sense[1] & 0xF, sense[2], sense[3])
-    return CheckCondition(what, sense[2] & 0xF, sense[12], sense[13])
