@@ -12,19 +12,12 @@ from typing import Final
 from pdu import cdb
 from pdu.initiator import Closed, Initiator, LoginRefused
 
-from .image import ROOT
 from .machine import Machine
 
 NAME: Final = "target"
 NODE: Final = "iqn.2016-06.io.spdk:disk0"
 SECONDS: Final = 300
 """Emulation is slow; what takes longer than this has failed."""
-
-
-def drives_disks() -> bool:
-    """Whether the engine can drive an NVMe disk itself, for which it runs as root."""
-    methods = (ROOT / "plugins/module_utils/_engine/rpc/methods").glob("*.py")
-    return any("bdev_nvme_attach_controller" in file.read_text() for file in methods)
 
 
 def login() -> Initiator:

@@ -10,15 +10,6 @@ from pdu import initiator
 from vm import target
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the engine to drive a disk waits until it can."""
-    if target.drives_disks():
-        return
-    for item in items:
-        if item.get_closest_marker("nvme"):
-            item.add_marker(pytest.mark.skip(reason="the engine drives no disks yet"))
-
-
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(initiator, "TIMEOUT", float(target.SECONDS))

@@ -92,7 +92,6 @@ def test_a_disk_that_was_unplugged_is_taken_again(host: Host) -> None:
     machine.unplug(disk.slot)
 
 
-@pytest.mark.nvme
 def test_an_initiator_reads_what_it_wrote() -> None:
     data = random.Random(1).randbytes(WRITTEN)
     step = 1 << 18

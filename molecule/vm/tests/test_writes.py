@@ -68,7 +68,7 @@ def _write_until_closed(session: Initiator, lun: int, enough: threading.Event) -
                     enough.set()
 
 
-@pytest.mark.parametrize("lun", [pytest.param(1, id="file"), pytest.param(2, id="nvme", marks=pytest.mark.nvme)])
+@pytest.mark.parametrize("lun", [pytest.param(1, id="file"), pytest.param(2, id="nvme")])
 def test_acknowledged_writes_survive_the_engines_death(host: Host, lun: int) -> None:
     enough = threading.Event()
 
