@@ -114,7 +114,7 @@ class Model:
         # The driver's side
         self.address = "0000:01:00.0"
         self.words: Any = Registers(self)
-        self.interrupts = tuple(os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2)) if interrupts else ()
+        self.interrupts = tuple(os.eventfd(0, os.EFD_NONBLOCK) for _each in range(2)) if interrupts else ()
         self.removal = os.eventfd(0, os.EFD_NONBLOCK)
 
     def _clear(self) -> None:

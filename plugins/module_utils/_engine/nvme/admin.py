@@ -30,11 +30,11 @@ class _AdminCommand(Command):
         self.prp1 = prp1
         self.future = future
 
-    def finish(self, status_field: int, result: int) -> None:
+    def finish(self, outcome: int, result: int) -> None:
         if self.future.done():
             return
-        if status_field:
-            self.future.set_exception(status.error(status_field, f"admin command {self.opcode:02x}h"))
+        if outcome:
+            self.future.set_exception(status.error(outcome, f"admin command {self.opcode:02x}h"))
         else:
             self.future.set_result(result)
 

@@ -71,10 +71,10 @@ class Transfer(Command):
     def __str__(self) -> str:
         return f"{_NAMES[self.opcode]} of namespace {self.nsid}"
 
-    def finish(self, status: int, result: int) -> None:
+    def finish(self, outcome: int, result: int) -> None:
         del result
-        if status:
-            self.io.failed(self, status)
+        if outcome:
+            self.io.failed(self, outcome)
             return
         data = b""
         piece = self.piece
@@ -180,16 +180,16 @@ class IoChannel:
         if self.queue is not None:
             self.queue.ring()
 
-    def failed(self, transfer: Transfer, status_field: int) -> None:
+    def failed(self, transfer: Transfer, outcome: int) -> None:
         """The controller says so."""
-        if status.may_pass(status_field) and transfer.tries + 1 < MAX_TRIES:
+        if status.may_pass(outcome) and transfer.tries + 1 < MAX_TRIES:
             transfer.tries += 1
             self._resting += 1
             self.loop.call_later(_RETRY_SECONDS, self._try_again, transfer)
         else:
             self._release(transfer)
             if not transfer.future.done():
-                transfer.future.set_exception(status.error(status_field, str(transfer)))
+                transfer.future.set_exception(status.error(outcome, str(transfer)))
         self.start_waiting()
 
     def _try_again(self, transfer: Transfer) -> None:

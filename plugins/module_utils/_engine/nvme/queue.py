@@ -41,8 +41,8 @@ class Command:
         self.cdw11 = cdw11
         self.cdw12 = cdw12
 
-    def finish(self, status: int, result: int) -> None:
-        """``status`` is 0 for success, ``result`` is dword 0 of the completion."""
+    def finish(self, outcome: int, result: int) -> None:
+        """``outcome``, the status without the phase bit, is 0 for success, ``result`` is dword 0 of the completion."""
         raise NotImplementedError
 
 
