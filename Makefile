@@ -53,8 +53,8 @@ conformance: venv $(COLLECTION) engine ## libiscsi's conformance suite (FAMILY=i
 	@scripts/apt.sh $(CLIENTS)
 	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m conformance.run --family $(or $(FAMILY),ALL) --kinds "$(KINDS)"
 
-fuzz: venv $(COLLECTION) engine ## Attack the engine with wrong PDUs, texts and orders (MINUTES=10)
-	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m fuzz.run --minutes $(or $(MINUTES),10)
+fuzz: venv $(COLLECTION) engine ## Attack the engine with wrong PDUs, texts and orders (MINUTES=10, SEED=...)
+	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m fuzz.run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 test-spdk: ## The modules with SPDK's engine: SPDK=/path/to/iscsi_tgt make test-spdk
 	@scripts/test_spdk.sh $(ARGS)

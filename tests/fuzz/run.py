@@ -61,12 +61,12 @@ def main() -> int:
             try:
                 attack(walls, first + rounds)
                 walls.check_walls()
-            except BaseException as error:  # whatever it is, the seed belongs to it
-                if isinstance(error, KeyboardInterrupt):
-                    break
+            except KeyboardInterrupt:
+                break
+            except Exception:
                 findings += 1
                 traceback.print_exc()
-                print(f"finding with --seed {first + rounds}")
+                print(f"finding in the round with SEED={first + rounds}")
             rounds += 1
             memory = walls.memory() if walls.engine.alive() else 0
             print(f"round {rounds}: {memory} KiB", flush=True)

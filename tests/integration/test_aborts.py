@@ -66,6 +66,14 @@ def assert_silent(initiator: Initiator) -> None:
     initiator.socket.settimeout(3)
 
 
+def answer_ping(initiator: Initiator) -> None:
+    """Receive a NOP-In of the target's own, and tell what has arrived so far."""
+    ping = initiator.receive()
+    assert (ping.opcode, ping.itt) == (wire.NOP_IN, wire.RESERVED_TAG)
+    reply = Pdu(wire.NOP_OUT, immediate=True, itt=wire.RESERVED_TAG, ttt=ping.ttt)
+    initiator.send(reply.set(cmd_sn=initiator.cmd_sn, exp_stat_sn=initiator.exp_stat_sn))
+
+
 def response(initiator: Initiator, request: Pdu) -> int:
     answer = initiator.receive()
     assert (answer.opcode, answer.itt) == (wire.TASK_RESPONSE, request.itt)
@@ -238,11 +246,12 @@ def test_a_request_about_many_tasks_waits_for_the_commands_before_it(
         target.wait_until_working(3)
         target.release()
         assert second.finish(later).status == GOOD  # the only one that was sent after the request
-        pinged = second.receive()  # its answers have to arrive before that to the request: the response fence
-        assert (pinged.opcode, pinged.itt) == (wire.NOP_IN, wire.RESERVED_TAG)
-        reply = Pdu(wire.NOP_OUT, immediate=True, itt=wire.RESERVED_TAG, ttt=pinged.ttt)
-        second.send(reply.set(cmd_sn=number + 3, exp_stat_sn=second.exp_stat_sn))
+        answer_ping(second)  # its answers have to arrive before that to the request: the response fence
         assert response(initiator, request) == COMPLETE
+        second.send(second.nop_out(b"after it"))
+        assert_silent(second)  # until the initiator has the answer
+        answer_ping(initiator)
+        assert second.receive().data == b"after it"
 
 
 def test_a_target_reset_does_not_wait_for_commands_before_it(initiator: Initiator) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.chap import Credentials
@@ -150,13 +151,13 @@ def test_without_credentials_it_says_what_is_missing(guarded: int) -> None:
 
 def test_the_module_shows_no_secret(guarded: int) -> None:
     secrets = {name: ALICE[name] for name in ("secret", "msecret")}
-    portal = f"127.0.0.1:{guarded}"
-    result = run_module("probe", portal=portal, **ALICE)
+    options: dict[str, Any] = {"portal": f"127.0.0.1:{guarded}", **ALICE}
+    result = run_module("probe", **options)
     assert result["targets"][0]["luns"][0]["size"] == 8 << 20
-    failed = run_module("probe", portal=portal, fails=True, **{**ALICE, "msecret": "another-secret-2"})
+    failed = run_module("probe", fails=True, **{**options, "msecret": "another-secret-2"})
     assert "does not prove to be queen" in failed["msg"]
     assert not [name for name, secret in secrets.items() if secret in str(result) + str(failed)]
-    assert "required together" in run_module("probe", portal=portal, fails=True, user="alice")["msg"]
+    assert "required together" in run_module("probe", portal=options["portal"], fails=True, user="alice")["msg"]
 
 
 def test_credentials_do_no_harm_where_nobody_asks(target: Target) -> None:

@@ -327,6 +327,7 @@ def test_a_redirect_becomes_permanent_and_is_so_no_more(engine: FakeEngine) -> N
     assert engine.nodes[f"{BASE}:n1"]["redirects"][0]["permanent"] is True
     assert planned(engine, target_nodes=[for_good]) == []
     [call] = sent(engine, target_nodes=[{"name": "n1", "redirects": [redirect]}])
+    assert call.params is not None
     assert "permanent" not in call.params
 
 

@@ -13,8 +13,8 @@ from . import pdu
 from .command import IscsiTask
 
 if TYPE_CHECKING:
-    from .connection import Connection
     from .session import Session
+    from .working import Worker
 
 _PACK_DATA_IN: Final = pdu.DATA_IN_PDU.pack
 _PACK_SCSI_RESPONSE: Final = pdu.SCSI_RESPONSE_PDU.pack
@@ -22,7 +22,7 @@ _LAST_WITH_STATUS: Final = pdu.FINAL | pdu.STATUS
 
 
 def send_status(
-    connection: Connection, task: IscsiTask, flags: int = pdu.FINAL, data_pdus: int = 0, read_residual: int = 0
+    connection: Worker, task: IscsiTask, flags: int = pdu.FINAL, data_pdus: int = 0, read_residual: int = 0
 ) -> None:
     """A SCSI Response PDU, with sense data and residual. The rest is about what went the other way."""
     session = connection.session
@@ -57,7 +57,7 @@ def send_status(
     )
 
 
-def send_data_in(connection: Connection, task: IscsiTask) -> None:
+def send_data_in(connection: Worker, task: IscsiTask) -> None:
     """Data-In PDUs, the last of which carries the good status (phase collapse)."""
     data = task.data_in
     expected = task.expected
@@ -124,7 +124,7 @@ def send_data_in(connection: Connection, task: IscsiTask) -> None:
         connection.flush_soon()
 
 
-def send_both_ways(connection: Connection, task: IscsiTask) -> None:
+def send_both_ways(connection: Worker, task: IscsiTask) -> None:
     """Answer a command that moves data both ways. Its status comes in a PDU of its own, as only there is room for both
     residuals (RFC 7143 §11.4.5)."""
     session = connection.open_session
@@ -145,7 +145,7 @@ def send_both_ways(connection: Connection, task: IscsiTask) -> None:
     send_status(connection, task, pdu.FINAL | flags, data_sn, residual)
 
 
-def _send_all_but_last(connection: Connection, session: Session, itt: int, data: memoryview) -> tuple[int, int]:
+def _send_all_but_last(connection: Worker, session: Session, itt: int, data: memoryview) -> tuple[int, int]:
     """The Data-In PDUs that fill the initiator's MaxRecvDataSegmentLength; gives what is next: offset and DataSN."""
     longest, limit = connection.parameters.number("MaxBurstLength"), connection.peer_receive_limit
     offset = data_sn = 0

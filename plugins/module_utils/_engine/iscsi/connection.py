@@ -1,7 +1,7 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A connection from accept to close: its login, its part of a session, and the commands that belong to it."""
+"""A connection from accept to close: its login, its part of a session, whether its peer is there, its end."""
 
 from __future__ import annotations
 
@@ -9,22 +9,19 @@ import asyncio
 import functools
 import logging
 import socket
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ..bdev.base import Buffer
-from ..scsi.dispatch import execute
-from . import answers, full_feature, pdu, tasks, transfer
+from . import full_feature, pdu, tasks, transfer
 from .addresses import plain_peer
 from .buffers import SharedBuffer
-from .command import IscsiTask
 from .keys import Parameters
 from .login import Login
 from .portal import Portal
-from .receiving import Handlers, Receiver
+from .receiving import Handlers
 from .session import HALF, SERIAL_MASK, Held, Session
-from .settling import wait_for
 from .text_exchange import TextExchange
+from .working import Worker
 
 if TYPE_CHECKING:
     from .target import IscsiTarget
@@ -36,9 +33,6 @@ _LOOK_SECONDS: Final = 30
 """How often a connection is looked at when it is not pinged."""
 _STALL_SECONDS: Final = 60
 """How long a peer may stop within a PDU, or not read, where no nop_timeout says it."""
-_WORK_LIMIT: Final = 64 * 1024 * 1024
-"""Bytes that READs may be about to give back; what comes then waits in the socket."""
-_WORKING: Final = "its READs take much memory"
 _KEEPALIVE: Final = (
     ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
     ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 60),
@@ -49,7 +43,7 @@ _KEEPALIVE: Final = (
 """Seconds, and milliseconds at the end: a host that vanished is noticed after two minutes, idle or not."""
 
 
-class Connection(Receiver):
+class Connection(Worker):
     """One initiator's TCP connection."""
 
     def __init__(self, sock: socket.socket, portal: Portal, target: IscsiTarget, shared: SharedBuffer) -> None:
@@ -59,34 +53,16 @@ class Connection(Receiver):
             sock.setsockopt(*option, value)
         self.peer = plain_peer(sock.getpeername())
         self.local = plain_peer(sock.getsockname())
-        super().__init__(sock, shared, _LOGIN_HANDLERS)
-        self.target = target
+        super().__init__(sock, target, shared, _LOGIN_HANDLERS)
         self.portal = portal
         self.number = target.next_connection_number()
         self.cid = 0
-        self.stat_sn = 0
-        self.session: Session | None = None
-        self.parameters = Parameters()
-        self.peer_receive_limit = self.parameters.peer_receive_limit
-        self.plain_limit = self.peer_receive_limit
-        """Bytes of READ data up to which one Data-In PDU without digests does; 0 where digests are used."""
-        self.takes_immediate_data = False
         self.is_orderly = False
         """It ends because both sides agreed on it."""
         self.text = TextExchange()
-
-        self.incoming: dict[int, transfer.Incoming] = {}
-        """WRITEs waiting for data, by initiator task tag."""
-        self.running: dict[int, IscsiTask] = {}
-        """Commands that a bdev is working on, by initiator task tag."""
-        self.waiting_writes: deque[transfer.Incoming] = deque()
-        self.solicited = 0
-        self._working = 0
-        self._transfer_tag = 0
         self._ping_tag = pdu.RESERVED_TAG
         self._fences: list[tuple[int, asyncio.Future[None]]] = []
         """Who waits for the initiator to acknowledge which StatSN."""
-        self._idle: list[asyncio.Future[None]] = []
         self._looked = self._loop.time()
         self._stalled = 0.0
         """Seconds for which nothing moved that should have."""
@@ -133,11 +109,6 @@ class Connection(Receiver):
         self.target.clock.watch(self, self._look_seconds())
         _log.info("%s logged in to %s", self, session.node.name if session.node else "discovery")
 
-    def limit_output(self, peer_receive_limit: int) -> None:
-        """The initiator declared its MaxRecvDataSegmentLength, at login or later."""
-        self.peer_receive_limit = peer_receive_limit
-        self.plain_limit = 0 if self.digests else peer_receive_limit
-
     # -- PDUs --------------------------------------------------------------------------------------------------------
 
     def handle_extended(self, view: memoryview, at: int, data: memoryview) -> None:
@@ -153,15 +124,9 @@ class Connection(Receiver):
     def place_for(self, view: memoryview, at: int, length: int) -> memoryview | None:
         return transfer.destination(self, view, at, length) if self.session is not None else None
 
-    def handled_all(self) -> None:
-        session = self.session
-        if session is not None and session.behind:
-            session.catch_up()
-
     def take(self, header: memoryview, data: memoryview) -> None:
         """A PDU that was held has its turn."""
-        self.awake = True
-        self._guarded(lambda: self.dispatch(header, 0, data))
+        self.guarded(lambda: self.dispatch(header, 0, data))
 
     def in_turn(self, view: memoryview, at: int, data: memoryview, cmd_sn: int) -> bool:
         """May this non-immediate PDU be handled now? If not it is kept for its turn or, outside the window, ignored."""
@@ -171,27 +136,6 @@ class Connection(Receiver):
         header = bytes(view[at : at + pdu.HEADER + view[at + 4] * 4])
         session.hold(cmd_sn, Held(self, header, bytes(data)))
         return False
-
-    @property
-    def open_session(self) -> Session:
-        """The session, for what only happens in full feature phase."""
-        if self.session is None:
-            raise AssertionError("not in full feature phase")
-        return self.session
-
-    def is_shared(self, data: memoryview) -> bool:
-        """``data`` lies in the shared receive buffer, so it is gone with the next wake-up."""
-        return data.obj is self.buffers.memory
-
-    def new_transfer_tag(self) -> int:
-        """Target transfer tags count up and never take the reserved value."""
-        self._transfer_tag = (self._transfer_tag + 1) % pdu.RESERVED_TAG
-        return self._transfer_tag
-
-    def next_stat_sn(self) -> int:
-        number = self.stat_sn
-        self.stat_sn = (number + 1) & SERIAL_MASK
-        return number
 
     def reject(self, reason: int, why: str, view: memoryview, at: int = 0) -> None:
         """Send a Reject with the header it is about (RFC 7143 §11.17)."""
@@ -217,102 +161,6 @@ class Connection(Receiver):
             ),
             data,
         )
-
-    # -- commands ----------------------------------------------------------------------------------------------------
-
-    def has_task(self, itt: int) -> bool:
-        """Is a command of this initiator task tag unfinished?"""
-        return itt in self.incoming or itt in self.running
-
-    def run(self, task: IscsiTask) -> None:
-        execute(task, self.finish)
-        if not task.finished:
-            self.running[task.itt] = task
-            self._working += task.expected
-            if self._working > _WORK_LIMIT:
-                self.pause(_WORKING)
-
-    def be_careful(self) -> None:
-        """While commands that the initiator left behind are still being carried out, nothing overtakes them."""
-        session = self.open_session
-        left = self.target.settling.left_by(session.who)
-        if left and not self.closed:
-            self.run = self._run_behind  # type: ignore[method-assign]
-            wait_for(left, self._stop_being_careful)
-
-    def _stop_being_careful(self) -> None:
-        if not self.target.settling.left_by(self.open_session.who):
-            self.__dict__.pop("run", None)
-
-    def _run_behind(self, task: IscsiTask) -> None:
-        """Run the command when nothing that was left behind on its logical unit is on its way."""
-        left = self.target.settling.left_by(self.open_session.who, task.lun) if task.lun is not None else []
-        if left:
-            task.own_data_out()
-            self.running[task.itt] = task
-        wait_for(left, lambda: self._run_at_last(task))
-
-    def _run_at_last(self, task: IscsiTask) -> None:
-        self.running.pop(task.itt, None)
-        if task.aborted:
-            self.finish(task)
-        else:
-            Connection.run(self, task)
-        if not self.running:
-            self._tell_idle()
-
-    def finish(self, task: IscsiTask) -> None:
-        """Answer a command that is done."""
-        task.finished = True
-        if task.buffer is not None:
-            self._use_again(task)
-        if self.running and self.running.pop(task.itt, None) is not None:
-            self._worked(task)
-        if task.unusual:
-            self._finish_unusual(task)
-        elif self.closed:
-            return
-        elif task.data_in is not None:
-            answers.send_data_in(self, task)
-        else:
-            answers.send_status(self, task)
-
-    def _finish_unusual(self, task: IscsiTask) -> None:
-        if task.aborted:
-            self.target.settling.settled(task)
-        elif not self.closed:
-            answers.send_both_ways(self, task)
-
-    def _worked(self, task: IscsiTask) -> None:
-        if not self.running:
-            self._tell_idle()
-        self._working -= task.expected
-        if self._working <= _WORK_LIMIT:
-            self.resume(_WORKING)
-
-    def _use_again(self, task: IscsiTask) -> None:
-        if task.buffer is not None:
-            task.data_out = b""
-            self.buffers.give_back(task.buffer)
-            task.buffer = None
-
-    def unfinished(self) -> list[IscsiTask]:
-        """Commands that belong to this connection (allegiance, RFC 7143 §4.2.2.1) and are not answered yet."""
-        return [each.task for each in self.incoming.values()] + list(self.running.values())
-
-    def when_idle(self) -> asyncio.Future[None]:
-        """A future that is done when no bdev works for this connection."""
-        future: asyncio.Future[None] = self._loop.create_future()
-        self._idle.append(future)
-        if not self.running:
-            self._tell_idle()
-        return future
-
-    def _tell_idle(self) -> None:
-        idle, self._idle = self._idle, []
-        for future in idle:
-            if not future.done():
-                future.set_result(None)
 
     # -- is the peer there? ------------------------------------------------------------------------------------------
 
@@ -363,9 +211,17 @@ class Connection(Receiver):
     def acknowledged(self) -> asyncio.Future[None]:
         """A future that is done when the initiator has everything that was sent so far."""
         future: asyncio.Future[None] = self._loop.create_future()
-        self._fences.append((self.stat_sn, future))
-        self.ping()
+        if self.closed or self.leaving:
+            future.set_result(None)
+        else:
+            self._fences.append((self.stat_sn, future))
+            self.ping()
         return future
+
+    @property
+    def is_awaited(self) -> bool:
+        """Somebody waits for the initiator to acknowledge what was sent here."""
+        return bool(self._fences)
 
     def note_acknowledgement(self, exp_stat_sn: int) -> None:
         """The initiator answered a NOP-In."""

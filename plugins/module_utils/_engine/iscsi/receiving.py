@@ -13,13 +13,16 @@ from __future__ import annotations
 import logging
 import socket
 from abc import abstractmethod
-from typing import Any, Callable, Final
+from typing import TYPE_CHECKING, Any, Callable, Final
 
 from . import pdu
 from .buffers import DIRECT, SHARED_BUFFER, SharedBuffer
 from .crc32c import crc32c
 from .keys import RECEIVE_LIMIT
 from .sending import Sender
+
+if TYPE_CHECKING:
+    from .session import Session
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ class Receiver(Sender):
         super().__init__(sock)
         self.buffers = shared
         self.handlers = handlers
+        self.session: Session | None = None
         self.heard = False
         """Something was received since somebody looked last."""
         self._tail = b""
@@ -76,10 +80,6 @@ class Receiver(Sender):
         """Where the data of a partly received PDU belongs; None when that is not known."""
 
     @abstractmethod
-    def handled_all(self) -> None:
-        """Every PDU that was complete is handled."""
-
-    @abstractmethod
     def drop(self, why: str) -> None:
         """The peer broke the protocol beyond repair."""
 
@@ -87,27 +87,36 @@ class Receiver(Sender):
 
     def _on_readable(self) -> None:
         self.awake = self.heard = True
-        self._guarded(self._receive_and_handle)
-
-    def _guarded(self, work: Callable[[], None]) -> None:
-        """Whatever a PDU leads to harms no other connection."""
         try:
-            work()
-        except ProtocolError as error:
-            self.drop(str(error))
-        except OSError as error:
-            self.fail(error)
-        except Exception:  # pylint: disable=broad-except
-            _log.exception("%s dropped: bug in the engine", self)
-            self.close()
+            end = self._receive()
+            if end:
+                self._handle(end)
+        except Exception as error:  # pylint: disable=broad-except
+            self._harmed(error)
         self.awake = False
         if self.out:
             self.flush()
 
-    def _receive_and_handle(self) -> None:
-        end = self._receive()
-        if end:
-            self._handle(end)
+    def guarded(self, work: Callable[[], None]) -> None:
+        """Do ``work`` as a wake-up of this connection."""
+        self.awake = True
+        try:
+            work()
+        except Exception as error:  # pylint: disable=broad-except
+            self._harmed(error)
+        self.awake = False
+        if self.out:
+            self.flush()
+
+    def _harmed(self, error: Exception) -> None:
+        """Whatever a PDU leads to, it ends no other connection."""
+        if isinstance(error, ProtocolError):
+            self.drop(str(error))
+        elif isinstance(error, OSError):
+            self.fail(error)
+        else:
+            _log.error("%s dropped: bug in the engine", self, exc_info=error)
+            self.close()
 
     def _receive(self) -> int:
         """Receive what is there; gives the number of bytes in the shared buffer that are to be handled."""
@@ -155,7 +164,8 @@ class Receiver(Sender):
         if beyond and not self._halted:
             return beyond
         self._tail = bytes(view[:beyond])
-        self.handled_all()
+        if self.session is not None and self.session.behind:
+            self.session.catch_up()
         return 0
 
     def _lost(self) -> None:
@@ -168,14 +178,17 @@ class Receiver(Sender):
         """Handle every complete PDU in the first ``end`` bytes of the shared buffer, and keep the rest."""
         view = self.buffers.view
         at = self._cut_with_digests(view, 0, end) if self.digests else self._cut(view, 0, end)
-        if self._halted and self.digests and not (self._pauses or self.closed):
-            self._halted = False  # the login is complete, digests begin
-            at = self._cut_with_digests(view, at, end)
-        if self.closed:
-            return
+        if self._halted:
+            if self.closed:
+                return
+            if self.digests and not self._pauses:
+                self._halted = False  # the login is complete, digests begin
+                at = self._cut_with_digests(view, at, end)
         if at:
             self._moved = True
-        self.handled_all()
+        session = self.session
+        if session is not None and session.behind:
+            session.catch_up()
         if at < end and not self.closed:
             self._keep(view, at, end)
 
@@ -253,31 +266,33 @@ class Receiver(Sender):
 
     def _keep(self, view: memoryview, at: int, end: int) -> None:
         """Keep the beginning of a PDU; the rest of a large one is received into its place from now on."""
-        have = end - at
-        if have >= pdu.HEADER and not self._pauses:
-            (length,) = pdu.LENGTHS.unpack_from(view, at)
-            if not self.digests and DIRECT <= length <= RECEIVE_LIMIT and not length & 3:  # no AHS, no padding
-                place = self.place_for(view, at, length)
-                if place is not None:
-                    have -= pdu.HEADER
-                    place[:have] = view[at + pdu.HEADER : end]
-                    self._sink_header = bytes(view[at : at + pdu.HEADER])
-                    self._sink_data = place
-                    self._sink = place[have:]
-                    return
-            total = self._length(length)
-            if total >= DIRECT:
-                self._whole = bytearray(total)
-                self._whole[:have] = view[at:end]
-                self._sink = memoryview(self._whole)[have:]
+        if end - at >= pdu.HEADER and not self._pauses:
+            (lengths,) = pdu.LENGTHS.unpack_from(view, at)
+            if lengths & 0xFFFFFF >= DIRECT:
+                self._keep_large(view, at, end, lengths)
                 return
         self._tail = bytes(view[at:end])
 
-    def _length(self, word: int) -> int:
+    def _keep_large(self, view: memoryview, at: int, end: int, lengths: int) -> None:
+        have = end - at
+        if not self.digests and lengths <= RECEIVE_LIMIT and not lengths & 3:  # no AHS, no padding
+            place = self.place_for(view, at, lengths)
+            if place is not None:
+                have -= pdu.HEADER
+                place[:have] = view[at + pdu.HEADER : end]
+                self._sink_header = bytes(view[at : at + pdu.HEADER])
+                self._sink_data = place
+                self._sink = place[have:]
+                return
+        self._whole = bytearray(self._length(lengths))
+        self._whole[:have] = view[at:end]
+        self._sink = memoryview(self._whole)[have:]
+
+    def _length(self, lengths: int) -> int:
         """Bytes of a PDU, by the word of its header that holds its lengths."""
-        data = word & 0xFFFFFF
+        data = lengths & 0xFFFFFF
         digests = (_DIGEST if self.header_digest else 0) + (_DIGEST if self.data_digest and data else 0)
-        return pdu.HEADER + (word >> 24) * 4 + (data + 3 & ~3) + digests
+        return pdu.HEADER + (lengths >> 24) * 4 + (data + 3 & ~3) + digests
 
     def is_stalled(self) -> bool:
         """Is the PDU that is incomplete now the same as when this was asked last?"""
@@ -310,8 +325,7 @@ class Receiver(Sender):
         """Handle what was received before the pause."""
         if self.closed or self._pauses or not self._tail:
             return
-        self.awake = True
-        self._guarded(self._handle_tail)
+        self.guarded(self._handle_tail)
 
     def _handle_tail(self) -> None:
         kept = len(self._tail)

@@ -47,6 +47,8 @@ class Sender(ABC):
         self._flush_scheduled = False
         self._blocked = False
         """The socket takes no more for now; what is queued goes out when it is writable."""
+        self._hushed = 0
+        """By how many nothing is to be sent for now, whatever is queued."""
         self._stuck: Buffer | None = None
         """What was first in the queue when somebody looked last: see :meth:`is_stuck`."""
 
@@ -128,7 +130,7 @@ class Sender(ABC):
         if self.closed:
             return
         if self.out:
-            if not self._blocked:
+            if not self._blocked and not self._hushed:
                 self._blocked = True
                 self._loop.add_writer(self._socket, self.flush)
             if self.out_bytes > OUTPUT_LIMIT:
@@ -146,17 +148,31 @@ class Sender(ABC):
         if self.leaving:
             self.close()
 
+    def hush(self) -> None:
+        """Send nothing until :meth:`unhush` was called as often as this."""
+        self._hushed += 1
+        if self._blocked:
+            self._blocked = False
+            self._loop.remove_writer(self._socket)
+
+    def unhush(self) -> None:
+        self._hushed -= 1
+        if not self._hushed and not self.closed:
+            self._blocked = True
+            self._loop.add_writer(self._socket, self.flush)
+
     def note_output(self, length: int) -> None:
         """A READ of ``length`` bytes is answered from memory of its own: stop in time when the peer does not read."""
         if self.out_bytes + length > OUTPUT_LIMIT:
             self.pause(_UNREAD)
-            self._blocked = True
-            self._loop.add_writer(self._socket, self.flush)
+            if not self._hushed:
+                self._blocked = True
+                self._loop.add_writer(self._socket, self.flush)
 
     def _send_queued(self) -> None:
         out = self.out
         try:
-            while out:
+            while out and not self._hushed:
                 sent = self._socket.sendmsg(out if len(out) <= _MAX_VECTOR else out[:_MAX_VECTOR])
                 self.out_bytes -= sent
                 if not self._drop_sent(out, sent):

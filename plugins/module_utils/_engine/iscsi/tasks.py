@@ -19,7 +19,7 @@ from ..scsi.device import LogicalUnit, Nexus
 from ..scsi.sense import CommandsCleared, NexusLossOccurred, UnitAttention
 from . import pdu
 from .command import IscsiTask
-from .fence import behind_fence
+from .fence import fenced
 from .session import HALF, SERIAL_MASK, Session
 from .settling import wait_for
 from .transfer import forget
@@ -92,7 +92,12 @@ def _carry_out(connection: Connection, request: Request, function: Function) -> 
     if connection.closed:
         return
     outcome = function.carry_out(connection, request)
-    wait_for(outcome.settled, lambda: behind_fence(connection, lambda: _respond(connection, request, outcome)))
+
+    def respond() -> None:
+        _respond(connection, request, outcome)
+
+    is_about_many = function.waits or function.plugs
+    wait_for(outcome.settled, lambda: fenced(connection, respond) if is_about_many else respond())
 
 
 # -- the functions -----------------------------------------------------------------------------------------------------
