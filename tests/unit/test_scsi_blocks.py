@@ -336,6 +336,23 @@ def test_a_sanitize_that_failed_keeps_the_unit_closed_until_one_succeeds() -> No
     bench.good("000000000000")
 
 
+def test_a_format_that_failed_can_be_repeated() -> None:
+    bdev = MallocBdev("M", BLOCKS, BLOCK)
+    bench = Bench(bdev)
+
+    def broken(_offset: int, _length: int) -> None:
+        raise OSError(5, "broken")
+
+    bdev.unmap = broken  # type: ignore[method-assign, assignment]
+    bench.fails("040000000000")
+    assert bench.fails("000000000000") == (sense.MEDIUM_ERROR, 0x31, 0x01)
+    bench.fails("4802 0000000000 0000")
+    assert bench.fails("040000000000") == (sense.MEDIUM_ERROR, 0x31, 0x03)
+    del bdev.unmap
+    bench.good("4802 0000000000 0000")
+    bench.good("040000000000")
+
+
 def test_what_may_read_as_anything_once_unmapped_is_not_said_to_read_as_zeroes() -> None:
     class Careless(MallocBdev):
         unmaps_to_zeroes = False

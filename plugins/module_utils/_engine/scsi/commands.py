@@ -42,7 +42,7 @@ from .sense import InvalidFieldInCdb, InvalidOpcode
 COMMANDS: Final[tuple[Command, ...]] = (
     Command(0x00, None, "TEST UNIT READY", spc.unit_ready, "000000000000", READY),
     Command(0x03, None, "REQUEST SENSE", spc.request_sense, "03010000ff00", INQUIRE),
-    Command(0x04, None, "FORMAT UNIT", erase.format_unit, "043800000000", ATOMIC, erase.prepare_format),
+    Command(0x04, None, "FORMAT UNIT", erase.format_unit, "043800000000", erase.RULES, erase.prepare_format),
     Command(0x08, None, "READ(6)", sbc.read, "081fffffff00", READ),
     Command(0x0A, None, "WRITE(6)", sbc.write, "0a1fffffff00", WRITE, sbc.prepare_write),
     Command(0x12, None, "INQUIRY", spc.inquiry, "1201ffffff00", INQUIRE),

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 _STEP: Final = 16 * 1024 * 1024
 _IMMEDIATE: Final = 0x80
 RULES: Final = Rules(Conflict.WRITE, Access.ACTIVE, medium=True, writes=True, alone=True, erasing=True)
-"""Of SANITIZE: one that failed may be followed by another one."""
+"""An erasure that failed may be followed by another one: see :func:`_check`."""
 
 Handler = Callable[[Task], Awaitable[None]]
 Step = Callable[[int, int], Awaitable[None]]
@@ -45,7 +45,7 @@ class Eraser:
     def __init__(self, state: UnitState, passes: list[Step], sanitizes: bool) -> None:
         self._state = state
         self._passes = passes
-        self._sanitizes = sanitizes
+        self.sanitizes = sanitizes
         self._done = 0
         self.failed = False
         self.may_exit = False
@@ -54,10 +54,10 @@ class Eraser:
 
     def refusal(self) -> ScsiError:
         if self.failed:
-            return SanitizeFailed() if self._sanitizes else FormatFailed()
+            return SanitizeFailed() if self.sanitizes else FormatFailed()
         total = self._state.bdev.size * len(self._passes)
         progress = min(self._done * 65536 // total, 65535)
-        return SanitizeInProgress(progress) if self._sanitizes else FormatInProgress(progress)
+        return SanitizeInProgress(progress) if self.sanitizes else FormatInProgress(progress)
 
     def begin(self) -> asyncio.Task[None]:
         """What becomes of it; OSError leaves the unit unusable until an erasure succeeds."""
@@ -99,6 +99,13 @@ async def _erase(task: Task, passes: list[Step], sanitizes: bool, immediate: boo
         await waiting
 
 
+def _check(task: Task, mends_sanitize: bool) -> None:
+    """Raises what others are told while one is at work, or has failed and is not mended by this one."""
+    erasure = task.unit.state.erasure
+    if isinstance(erasure, Eraser) and not (erasure.failed and (mends_sanitize or not erasure.sanitizes)):
+        raise erasure.refusal()
+
+
 def _clearing(task: Task) -> Step:
     """Give the space back where that is possible, else write zeroes."""
     bdev = task.unit.bdev
@@ -123,7 +130,8 @@ def prepare_format(task: Task) -> int:
 
 
 async def format_unit(task: Task) -> None:
-    """FORMAT UNIT: the block size stays, the data goes."""
+    """FORMAT UNIT: the block size stays, the data goes. It does not mend a SANITIZE that failed."""
+    _check(task, mends_sanitize=False)
     header = bytes(task.data_out)
     immediate = len(header) >= 2 and bool(header[1] & 0x02)
     if header and (header[0] & 0x07 or any(header[2:])):
@@ -194,9 +202,7 @@ async def _exit_failure_mode(task: Task) -> None:
 
 def _unless_at_work(begin: Handler) -> Handler:
     async def handler(task: Task) -> None:
-        erasure = task.unit.state.erasure
-        if isinstance(erasure, Eraser) and not erasure.failed:
-            raise erasure.refusal()
+        _check(task, mends_sanitize=True)
         await begin(task)
 
     return handler
