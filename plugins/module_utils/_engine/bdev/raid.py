@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Iterator, Sequence
-from typing import Any, Callable, Final, NamedTuple, Union
+from typing import Any, Callable, Final, NamedTuple
 
 from ..errors import Invalid
 from .base import Bdev, Buffer
@@ -17,8 +17,6 @@ _LOG = logging.getLogger(__name__)
 
 _PLAIN: Final = (bytes, bytearray, memoryview, type(None))
 KIB: Final = 1024
-
-Result = Union[Any, Awaitable[Any]]
 
 
 class Piece(NamedTuple):
