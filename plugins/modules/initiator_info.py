@@ -47,7 +47,7 @@ name:
   type: str
   sample: iqn.2020-01.com.example:db1
 version:
-  description: Version of open-iscsi.
+  description: Version of open-iscsi; V(null) when it is not installed.
   returned: success
   type: str
   sample: 2.1.8

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator import records
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.errors import InitiatorError
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.info import gather
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.sessions import Incomplete
 from fake_open_iscsi import FakeOpenIscsi
 
@@ -68,6 +69,18 @@ def test_ipv6_portals_have_records_sessions_and_links(host: FakeOpenIscsi) -> No
 
 def test_no_records_and_no_sessions_are_no_error(host: FakeOpenIscsi) -> None:
     assert not host.bring(target=DISK0, state="absent")["changed"]
+
+
+def test_a_host_without_open_iscsi_has_nothing_to_leave_and_cannot_log_in(host: FakeOpenIscsi) -> None:
+    def run(words: list[str]) -> tuple[int, str, str]:
+        raise FileNotFoundError(2, "not installed", words[0])
+
+    host.run = run  # type: ignore[method-assign]
+    assert not host.bring(target=DISK0, state="absent")["changed"]
+    assert acts(host.bring(target=DISK0, portals=[V4], check=True)) == ["create", "login"]
+    assert gather(host.host, run, None)["sessions"] == []
+    with pytest.raises(InitiatorError, match="Install open-iscsi"):
+        host.bring(target=DISK0, portals=[V4])
 
 
 def test_secrets_are_on_no_command_line_in_no_result_and_only_root_can_read_them(host: FakeOpenIscsi) -> None:

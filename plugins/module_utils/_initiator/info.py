@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 def gather(host: Host, run: Run, target: str | None) -> dict[str, Any]:
     """The module's result. Raises InitiatorError or HostError."""
-    iscsiadm = Iscsiadm(run)
+    iscsiadm = Iscsiadm(run, lenient=True)
     return {
         "changed": False,
         "name": initiator_name(host),
-        "version": iscsiadm.version(),
+        "version": iscsiadm.version() or None,
         "interfaces": iscsiadm.interfaces(),
         "records": [_told(record) for record in Records(host).all() if target in (None, record.node.target)],
-        "sessions": Sessions(host, run).told(target),
+        "sessions": Sessions(host, run, iscsiadm=iscsiadm).told(target),
     }
 
 

@@ -55,10 +55,11 @@ class Sessions:
         ask: Callable[[Session], Offer | None] | None = None,
         tag_of: Callable[[Node], int | None] | None = None,
         reaches: Callable[[Node], str | None] | None = None,
+        iscsiadm: Iscsiadm | None = None,
     ) -> None:
         self._host = host
         self._run = run
-        self._iscsiadm = Iscsiadm(run)
+        self._iscsiadm = iscsiadm or Iscsiadm(run)
         self._records = Records(host)
         self._ask = ask or _asked
         self._tag_of = tag_of or self._discovered_tag
@@ -67,11 +68,14 @@ class Sessions:
 
     def bring(self, options: Mapping[str, Any], apply: bool) -> dict[str, Any]:
         """The module's result. Raises InitiatorError or HostError; Incomplete when some of it was done."""
-        self._iscsiadm = Iscsiadm(self._run, lenient=not apply)
+        records = self._records.all()
+        # Where nothing is to be done, nothing is needed to do it.
+        needless = options["state"] == ABSENT and not records
+        self._iscsiadm = Iscsiadm(self._run, lenient=needless or not apply)
         values = settings.settings(options)
         binding_values = _binding(options)
         scene = Scene(
-            self._records.all(),
+            records,
             self._iscsiadm.sessions(),
             self._ask,
             lambda disk: disks.size(self._host, disk),
