@@ -177,7 +177,7 @@ def test_a_redirect_is_shown_and_saved_in_a_call_of_its_own(public: PortalGroup)
     node.set_redirect(public, Redirect("fd00::9", 3261))
     place = {"pg_tag": 1, "redirect_host": "fd00::9", "redirect_port": "3261"}
     assert node.to_rpc() == {**plain, "redirects": [place]}
-    assert node.config()[1] == {**plain, "alias_name": ""}
+    assert node.config()[1] == {**plain, "alias_name": "", "without_lun_0": True}
     assert list(node.further_config()) == [("iscsi_target_node_set_redirect", {"name": node.name, **place})]
     node.set_redirect(public, None)
     assert node.to_rpc() == plain

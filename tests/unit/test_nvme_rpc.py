@@ -22,7 +22,8 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.method i
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi import dispatch
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.device import Device, Nexus, Task
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.service import Engine, Settings
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.reader import read_bdev, read_controller
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.bdev_reader import read_bdev, read_controller
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.drivers import NAMESPACE
 from conftest import COLLECTIONS
 from nvme_model import Model, Namespace
 
@@ -102,7 +103,7 @@ def test_the_modules_read_what_is_answered(with_host: Callable[..., None]) -> No
         controller = read_controller(answer)
         assert (controller.name, controller.type, controller.address) == ("NVMe1", "nvme", "0000:01:00.0")
         [answer] = await host.call("bdev_get_bdevs", name="NVMe1n1")
-        assert read_bdev(answer).is_namespace
+        assert read_bdev(answer).type == NAMESPACE
 
     with_host(scene)
 
