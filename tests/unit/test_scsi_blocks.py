@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,16 @@ class SlowBdev(MallocBdev):
 
     consumes_inline = False
 
-    async def read(self, offset: int, length: int) -> Buffer:  # type: ignore[override]
-        await asyncio.sleep(0)
-        return bytes(super().read(offset, length))
+    def read(self, offset: int, length: int) -> Awaitable[Buffer]:  # type: ignore[override]
+        return self._later(lambda: bytes(super(SlowBdev, self).read(offset, length)))
 
-    async def write(self, offset: int, data: Buffer) -> None:  # type: ignore[override]
+    def write(self, offset: int, data: Buffer) -> Awaitable[None]:  # type: ignore[override]
+        return self._later(lambda: super(SlowBdev, self).write(offset, data))
+
+    @staticmethod
+    async def _later(operation: Callable[[], Any]) -> Any:
         await asyncio.sleep(0)
-        super().write(offset, data)
+        return operation()
 
 
 @pytest.fixture

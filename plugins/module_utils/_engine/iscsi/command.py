@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from ..scsi.device import LogicalUnit, Nexus, Task
+from ..scsi.device import Nexus, Task
+from ..scsi.unit import LogicalUnit
 
 
 class IscsiTask(Task):

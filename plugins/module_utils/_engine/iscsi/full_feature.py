@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from ..scsi.dispatch import TAKES_DATA
+from ..scsi.commands import TAKES_DATA
 from . import ahs, discovery, logout, pdu, tasks, transfer
 from .command import IscsiTask
 from .receiving import Handlers

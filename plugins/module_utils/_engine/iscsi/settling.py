@@ -14,7 +14,7 @@ import functools
 from collections.abc import Iterable
 from typing import Callable
 
-from ..scsi.device import LogicalUnit
+from ..scsi.unit import LogicalUnit
 from .command import IscsiTask
 
 Initiator = tuple[str, str]

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Callable, Final, NamedTuple
 
 from ..errors import Busy
-from ..scsi.device import LogicalUnit, Nexus
+from ..scsi.device import Nexus
 from ..scsi.sense import CommandsCleared, NexusLossOccurred, UnitAttention
+from ..scsi.unit import LogicalUnit
 from . import pdu
 from .command import IscsiTask
 from .fence import fenced

@@ -10,7 +10,7 @@ from typing import Callable, Final, NamedTuple
 
 from ..bdev.base import Buffer
 from . import store
-from .device import LogicalUnit, Task
+from .device import Task
 from .reservations import Conflict
 from .sense import (
     CopyTargetNotReachable,
@@ -24,6 +24,7 @@ from .sense import (
     UnsupportedTargetDescriptor,
     WriteProtected,
 )
+from .unit import LogicalUnit
 
 MAX_TARGETS: Final = 16
 MAX_SEGMENTS: Final = 16

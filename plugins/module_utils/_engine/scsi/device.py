@@ -21,8 +21,7 @@ from .sense import (
     LunsChanged,
     UnitAttention,
 )
-from .unit import LogicalUnit as LogicalUnit
-from .unit import Options, Units
+from .unit import LogicalUnit, Options, Units
 
 _FLAT: Final = 0x4000 << 48  # SAM-5 §4.7.4: flat space addressing in the first two bytes of the LUN field
 _MAX_ATTENTIONS: Final = 16

@@ -16,7 +16,6 @@ from typing import Any, Callable, Final
 from . import sbc
 from .command import Command
 from .commands import BY_OPCODE, find
-from .commands import TAKES_DATA as TAKES_DATA
 from .device import Task
 from .reservations import Conflict
 from .sense import (
@@ -118,7 +117,7 @@ def _go_on(give: Callable[[], Any], task: Task, command: Command, done: Done) ->
     """Finish a command whose handler gives a coroutine, of which most never wait, or something else to wait for."""
     try:
         result = give()
-        if type(result) is CoroutineType:
+        if isinstance(result, CoroutineType):
             result = _advance(result)
     except Exception as error:  # pylint: disable=broad-except
         _fail(task, error)

@@ -9,8 +9,9 @@ import struct
 from typing import Callable, Final
 
 from ..bdev.base import Buffer
-from .device import LogicalUnit, Task
+from .device import Task
 from .sense import InvalidFieldInCdb
+from .unit import LogicalUnit
 
 _BINARY: Final = 0x03
 """Format and linking of a binary list parameter."""

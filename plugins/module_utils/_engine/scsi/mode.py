@@ -9,9 +9,9 @@ import struct
 from typing import Callable, Final, NamedTuple
 
 from ..bdev.base import Buffer
-from .device import LogicalUnit, Task
+from .device import Task
 from .sense import InvalidFieldInCdb, SavingParametersNotSupported
-from .unit import Modes
+from .unit import LogicalUnit, Modes
 
 ALL_PAGES: Final = 0x3F
 ALL_SUBPAGES: Final = 0xFF

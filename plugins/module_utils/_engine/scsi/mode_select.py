@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Callable, Final
 
-from .device import LogicalUnit, Task
+from .device import Task
 from .mode import CACHING, CONTROL, D_SENSE, PAGES, SWP, WCE, block_descriptor
 from .sense import InvalidFieldInCdb, InvalidFieldInParameters, ModeParametersChanged, ParameterListLengthError
-from .unit import Modes
+from .unit import LogicalUnit, Modes
 
 _PAGE_FORMAT, _SAVE = 0x10, 0x01
 

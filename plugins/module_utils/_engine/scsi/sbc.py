@@ -10,8 +10,9 @@ from collections.abc import Awaitable
 from typing import Any, Callable, Final
 
 from ..bdev.base import Bdev, Buffer
-from .device import LogicalUnit, Task
+from .device import Task
 from .sense import InvalidFieldInCdb, LbaOutOfRange
+from .unit import LogicalUnit
 
 MAX_TRANSFER_BYTES: Final = 16 * 1024 * 1024
 """The most one READ or WRITE moves; told to initiators in VPD B0h, and what bounds the memory of a command."""

@@ -9,9 +9,10 @@ import struct
 from typing import Callable, Final
 
 from . import compare, copy, provisioning
-from .device import LogicalUnit, Task, target_port
+from .device import Task, target_port
 from .sbc import transfer_limits
 from .sense import InvalidFieldInCdb
+from .unit import LogicalUnit
 
 _BINARY, _ASCII, _UTF8 = 1, 2, 3
 _LOGICAL_UNIT, _TARGET_PORT, _TARGET_DEVICE = 0, 1, 2
