@@ -20,6 +20,7 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._service.service imp
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.settings import Settings
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.systemd import UNIT, SystemdManager
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.unit import unit_text
+from ansible_collections.openlun.iscsi.plugins.module_utils._service.web import CredentialsFile, Web
 
 OWN = Settings(layout(None, None, 0, "/root"), "/usr/bin/python3")
 
@@ -58,6 +59,28 @@ def test_groups_and_cores_come_into_the_unit() -> None:
     unit = directives(unit_text(OWN._replace(groups=("disk", "kvm"), cpumask="0xF0", log_level="DEBUG")))
     assert unit["SupplementaryGroups"] == "disk kvm"
     assert unit["ExecStart"].endswith("-m 0xF0 --log-level DEBUG")
+
+
+def test_management_over_http_comes_into_the_unit_without_its_credentials() -> None:
+    web = Web("0.0.0.0:8260", "/etc/target.pem", credentials=("a-long-token",))
+    text = unit_text(OWN._replace(http=web, drain_seconds=300))
+    assert "--drain-seconds 300 --http 0.0.0.0:8260 --http-credentials /var/lib/openlun-iscsi/http-credentials" in text
+    assert "a-long-token" not in text + repr(web)
+    # systemd waits for the initiators, too.
+    assert int(directives(text)["TimeoutStopSec"]) > 300
+
+
+def test_a_running_engine_reads_new_credentials_again(play: Play) -> None:
+    play.settings = play.settings._replace(http=Web("127.0.0.1:8260", credentials=("first-token",)))
+    play.bring("started")
+    play.host.taken()
+    manager = SystemdManager(play.settings, play.host.ask, 1, play.host.run, unit_file=str(play.unit_file))
+    file = CredentialsFile(play.paths, ("second-token",), None)
+    service = Service(play.settings, manager, play.host.ask, apply=True, credentials=file)
+    assert [each["action"] for each in service.bring(Request("present")).actions] == ["write", "reload"]
+    assert play.host.taken() == [f"systemctl reload {UNIT}"]
+    assert Path(file.path).read_text() == "second-token\n"
+    assert service.bring(Request("started")).actions == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .._engine.facts import MIN_HTTP_SECRET
@@ -104,12 +103,16 @@ class CredentialsFile:
         if self._text and found != self._text:
             yield Step("write", f"file {self.path}", "its content differs", self._write)
         elif found is not None and not self._text:
-            yield Step("remove", f"file {self.path}", "nobody has credentials any more", partial(os.unlink, self.path))
+            yield Step("remove", f"file {self.path}", "nobody has credentials any more", self._remove)
 
     def _found(self) -> str | None:
         with explained(self.path), contextlib.suppress(FileNotFoundError), open(self.path, encoding="utf-8") as file:
             return file.read()
         return None
+
+    def _remove(self) -> None:
+        with explained(self.path), contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
 
     def _write(self) -> None:
         ensure(self._directory)

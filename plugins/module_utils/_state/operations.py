@@ -87,7 +87,8 @@ class Operation:
             return "closes the portal of"
         if self.action != EDIT:
             return "drops"
-        if isinstance(self.after, TargetNode) and not self.after.enabled:
+        before, after = self.before, self.after
+        if isinstance(before, TargetNode) and isinstance(after, TargetNode) and before.enabled and not after.enabled:
             return "logs out"
         return "takes a LUN from" if self.released else "hides a LUN from"
 
