@@ -41,7 +41,7 @@ lint: venv $(COLLECTION) ## Static checks
 
 sanity: venv ## ansible-test sanity, no ignore entries
 	@scripts/apt.sh $(CHECKERS)
-	@scripts/sanity.sh
+	@scripts/sanity.sh $(ARGS)
 
 unit: venv $(COLLECTION) ## Unit and property tests
 	@$(PYTEST) tests/unit $(ARGS)
