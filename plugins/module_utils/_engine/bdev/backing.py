@@ -57,6 +57,8 @@ def open_backing(name: str, filename: str, readonly: bool, size: int | None, spa
             raise Invalid(f"{what} is neither a file nor a block device")
         if size is not None:
             _reach_size(fd, what, size, sparse, stat.S_ISBLK(mode), readonly)
+        if created:
+            _keep_entry(filename, what)
         return Backing(fd, os.lseek(fd, 0, os.SEEK_END), _sector_size(fd, mode), _is_in_memory(fd, mode))
     except BaseException:
         os.close(fd)
@@ -89,6 +91,18 @@ def remove_file(name: str, filename: str) -> None:
         Path(filename).unlink()
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise EngineError.from_os(error, what) from error
+
+
+def _keep_entry(filename: str, what: str) -> None:
+    """A new file has to be found after a power cut, else what is flushed into it is lost all the same (fsync(2))."""
+    try:
+        fd = os.open(Path(filename).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
     except OSError as error:
         raise EngineError.from_os(error, what) from error
 
