@@ -112,7 +112,7 @@ def test_what_the_device_could_not_keep_is_no_success(
 
 def test_a_new_file_is_found_after_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(str(Path(f"/proc/self/fd/{fd}").readlink())))
     for _again in range(2):
         disk = Disk(tmp_path / "disk")
         disk.lun.bdev.close()
