@@ -29,15 +29,16 @@ class Lun(NamedTuple):
 
     def test(self, pattern: str, log: Path) -> dict[str, str]:
         """Run the tests that match; FAIL under the pattern's own name for a run that did not end or never began."""
+        name = pattern.partition(".")[2] if pattern.count(".") == 2 else pattern
         command = ("iscsi-test-cu", "-d", "-S", "-V", "-t", pattern, *self.urls)
         try:
             ended = run(*command, check=False, timeout=_SECONDS)
         except subprocess.TimeoutExpired:
-            return {pattern: FAIL}
+            return {name: FAIL}
         log.write_text(ended.stdout + ended.stderr)
-        found = outcomes(ended.stdout) or {pattern: FAIL}
+        found = outcomes(ended.stdout) or {name: FAIL}
         if ended.returncode not in (0, 1) or not self.alive():
-            found[pattern] = FAIL
+            found[name] = FAIL
         return found
 
 

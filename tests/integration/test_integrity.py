@@ -208,14 +208,15 @@ class Host:
         self.steps += 1
 
 
-@pytest.fixture(params=["thick", "holes"])
+@pytest.fixture(params=["thick", "holes", "direct"])
 def disk(request: pytest.FixtureRequest, launch: Launch, tmp_path: Path) -> Target:
     """LUN 0 is a file that can grow."""
     engine = launch(state=True)
     engine.initiator_group()
     port = engine.portal_group()
     holes = request.param == "holes"
-    bdev = engine.aio("D", tmp_path / "disk", size=BLOCKS * BLOCK, fallocate=holes, sparse=holes)
+    how = {"fallocate": holes, "sparse": holes, "direct": request.param == "direct"}
+    bdev = engine.aio("D", tmp_path / "disk", size=BLOCKS * BLOCK, **how)
     engine.aio("Other", tmp_path / "other", size=BLOCKS * BLOCK)
     return Target(engine, port, engine.node("disk", bdev))
 

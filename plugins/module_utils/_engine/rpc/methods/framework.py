@@ -24,6 +24,7 @@ _THREADS: Final = ("app_thread", "iscsi_poll_group_0")
 """SPDK's names; here both are the event loop, and its time counts for the second."""
 
 EXTENSIONS: Final = (
+    "bdev_aio_create.direct",
     "bdev_aio_create.size",
     "bdev_aio_create.sparse",
     "bdev_aio_delete.remove_file",
