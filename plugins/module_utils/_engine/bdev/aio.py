@@ -194,7 +194,12 @@ class AioBdev(Bdev):
     def _landed(self, _future: asyncio.Future[Any]) -> None:
         self._in_flight -= 1
         if self._closed and not self._in_flight:
-            os.close(self._fd)
+            self._close_file()
+
+    def _close_file(self) -> None:
+        """What comes too late must not find another file under the same number."""
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
     def _read_blocking(self, offset: int, length: int) -> Buffer:
         buffer = direct_io.buffer(length) if self.direct else bytearray(length)
@@ -248,7 +253,7 @@ class AioBdev(Bdev):
         self.recall()
         self._view = None
         if not self._in_flight:
-            os.close(self._fd)
+            self._close_file()
 
     def remove_file(self) -> None:
         """Delete the file, after :meth:`close`. Raises EngineError."""
