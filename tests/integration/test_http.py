@@ -36,6 +36,9 @@ def basic(user: str = USER, password: str = PASSWORD) -> Headers:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
+AUTHORIZED = f"Authorization: {basic()['Authorization']}\r\n".encode()
+
+
 class Client:
     """One HTTP connection a request."""
 
@@ -234,7 +237,8 @@ def answers(client: Client) -> bool:
         (b"GET /healthz HTTP/1.1\r\nno colon\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"GET /healthz HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", 413),
+        (b"GET /healthz HTTP/1.1\r\nContent-Length: 1\r\n\r\n", 413),
+        (b"POST /rpc HTTP/1.1\r\n%bContent-Length: 99999999999\r\n\r\n" % AUTHORIZED, 413),
         (b"GET /healthz HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 501),
         (b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 70000 + b"\r\n\r\n", 431),
         (b"GET /nowhere HTTP/1.1\r\n\r\n", 404),
