@@ -1,11 +1,12 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The arrows of docs/architecture.md, read from the imports."""
+"""What docs/architecture.md says: its arrows, read from the imports, and its tables of places."""
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+ARCHITECTURE: Final = (ROOT / "docs/architecture.md").read_text()
 COLLECTION: Final = "ansible_collections.openlun.iscsi."
 ENGINE: Final = "plugins.module_utils._engine."
 LAYERS: Final = ("nvme", "bdev", "scsi", "iscsi", "rpc.methods")
@@ -114,6 +116,21 @@ def test_a_package_imports_only_the_packages_below_it(package: str) -> None:
         if name.startswith(utils) and not any(is_in(name, each) for each in allowed)
     ]
     assert not other
+
+
+def test_the_page_names_every_place_with_code() -> None:
+    plugins = [path for path in (ROOT / "plugins").iterdir() if any(path.glob("*.py"))]
+    utils = [path for path in (ROOT / "plugins/module_utils").iterdir() if not path.name.startswith("__")]
+    assert len(plugins) > 5
+    assert len(utils) > 5
+    places = {f"{path.name}/" if path.is_dir() else path.name for path in (*plugins, *utils)}
+    assert not {place for place in places if place not in ARCHITECTURE}
+
+
+def test_the_page_names_every_file_of_iscsi() -> None:
+    table = ARCHITECTURE.partition("\n## iSCSI, file by file\n")[2].partition("\n\nWhat decides")[0]
+    files = {path.stem for path in sources("module_utils/_engine/iscsi")} - {"__init__"}
+    assert set(re.findall(r"`(\w+)`", table)) == files
 
 
 @pytest.mark.parametrize("kind", ["modules", "action", "filter", "test"])
