@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 from control import NODE, answers, build, connected, live_bdevs, request, saved, saved_bdevs
-from engine_process import DEADLINE, Engine, Launch, RpcError, eventually, run
+from engine_process import DEADLINE, Engine, Launch, RpcError, eventually, refused_start, run
 from pdu.initiator import Initiator
 
 # -- transport -------------------------------------------------------------------------------------------------------
@@ -164,16 +164,6 @@ def test_the_socket_is_private(engine: Engine) -> None:
     mode = engine.socket.stat().st_mode
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) == 0o600
-
-
-def refused_start(archive: Path, *arguments: str | Path) -> str:
-    """The sentence that a start which must fail leaves behind."""
-    command = [sys.executable, archive, "serve", *arguments]
-    result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60, check=False)
-    assert result.returncode == 1
-    (sentence,) = [line for line in result.stderr.splitlines() if line.startswith("openlun-iscsi: ")]
-    assert "Traceback" not in result.stderr
-    return sentence
 
 
 def test_a_second_engine_on_the_socket_is_refused(launch: Launch, archive: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_process import DEADLINE, Engine, Launch, eventually, free_port, run
+from engine_process import DEADLINE, Engine, Launch, eventually, free_port, refused_start, run
 from module_process import run_module
 from self_signed import self_signed
 
@@ -167,16 +167,6 @@ def test_pages_of_other_sites_may_not(client: Client) -> None:
     assert client.call("spdk_get_version", evil)[0] == 403
     own = {**basic(), "Origin": f"http://{LOCAL}:{client.port}"}
     assert client.call("spdk_get_version", own)[0] == 200
-
-
-def refused_start(engine_archive: Path, *arguments: str | Path) -> str:
-    command = [os.environ.get("OPENLUN_ENGINE_PYTHON", shutil.which("python3") or "python3"), engine_archive, "serve"]
-    done = subprocess.run(
-        [str(word) for word in (*command, *arguments)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    return done.stderr
 
 
 def test_others_may_reach_it_only_with_tls_and_credentials(
