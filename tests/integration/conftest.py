@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from engine_process import Engine, Launch, Target
+from role_play import Place
 from self_signed import self_signed
 from spdk_process import SpdkEngine
 
@@ -104,3 +105,11 @@ def others_are_served(target: Target) -> Iterator[None]:
     yield
     with target.connect(isid=bytes.fromhex("8000000000bb")).login(target.name) as after:
         assert after.execute(bytes(6)).status == 0
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """What plays change on this host."""
+    place = Place()
+    yield place
+    place.remove()
