@@ -148,6 +148,7 @@ def test_what_is_saved_is_loaded_as_it_was(target: Target, tmp_path: Path, launc
     ("calls", "code", "words"),
     [
         ([malloc("N0"), call("bdev_malloc_delete", name="M1"), malloc("N1")], -32602, "cannot be undone"),
+        ([call("bdev_malloc_delete", name="M0"), call("bdev_malloc_delete", name="M1")], -32602, "cannot be undone"),
         ([malloc("N0"), call("bdev_malloc_delete", name="nope")], -19, "nope"),
         ([malloc("N0"), call("make_coffee")], -32601, "make_coffee"),
         ([malloc("N0"), call("bdev_malloc_create", name="N1")], -32603, r"calls\[1\]"),

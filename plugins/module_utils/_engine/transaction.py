@@ -54,7 +54,6 @@ async def apply(engine: Engine, calls: list[Call]) -> list[Any]:
     results = []
     async with engine.dispatcher.alone():
         with engine.store.frozen():
-            _check_losses(engine, calls)
             savepoint = Savepoint(engine, calls)
             try:
                 for number, call in enumerate(calls):
@@ -88,21 +87,10 @@ def _check(engine: Engine, calls: Iterable[Call]) -> None:
         if call.method.startswith(_HARDWARE):
             why = "Invalid parameters: whether a controller can be had again is not known. Call it by itself."
             raise _named(number, call, RpcError(INVALID_PARAMS, why))
-        if lost is not None and not call.loses_data:
+        if lost is not None:
             why = f"Invalid parameters: it comes after {lost}, which cannot be undone. Put what deletes data last."
             raise _named(number, call, RpcError(INVALID_PARAMS, why))
         lost = call.method if call.loses_data else None
-
-
-def _check_losses(engine: Engine, calls: Iterable[Call]) -> None:
-    """What deletes data comes last and must not fail when it is its turn: what it deletes has to be there."""
-    made = {call.params.get("name") for call in calls if not call.loses_data}
-    for number, call in enumerate(calls):
-        if call.loses_data and call.params["name"] not in made:
-            try:
-                engine.bdevs.get(call.params["name"])
-            except EngineError as error:
-                raise _named(number, call, RpcError(-error.errno, f"{error.strerror}: {error}")) from None
 
 
 def _named(number: int, call: Call, error: RpcError) -> RpcError:

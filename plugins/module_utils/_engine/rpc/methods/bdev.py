@@ -187,7 +187,7 @@ def resized(engine: Engine, bdev: Bdev, blocks_before: int) -> None:
 
 def of_kind(engine: Engine, name: str, kind: type[Kind]) -> Kind:
     bdev = engine.bdevs.get(name)
-    if type(bdev) is not kind:
+    if not isinstance(bdev, kind) or bdev.product_name != kind.product_name:  # uring is aio by another name
         raise NoDevice(f"bdev {name} is of another kind: {bdev.product_name}")
     return bdev
 
