@@ -13,7 +13,8 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._state.executor impo
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.operations import Operation
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.report import difference
 from fake_engine import FakeEngine
-from planning import planned, problems
+from planning import planned
+from planning import problems as refused
 
 BASE = "iqn.2016-06.io.spdk"
 MAP12 = {"portal_group": 1, "initiator_group": 2}
@@ -99,7 +100,7 @@ def test_spdk_replaces_a_node_with_sessions_to_add_a_lun(spdk: FakeEngine) -> No
     node = {"name": "n1", "luns": [{"id": 0, "bdev": "mem"}, {"id": 1, "bdev": "file"}]}
     assert planned(spdk, target_nodes=[node])[0].action == "edit"
     spdk.log_in("n1", address="10.0.0.7")
-    [problem] = problems(spdk, target_nodes=[node])
+    [problem] = refused(spdk, target_nodes=[node])
     assert problem.startswith(f"replace target node {BASE}:n1: luns 0=mem → 0=mem, 1=file, drops 1 session: 10.0.0.7. ")
     assert problem.endswith("Set force: true to allow it.")
 
@@ -120,12 +121,12 @@ def test_what_a_node_cannot_change_replaces_it_which_needs_force_and_names_who_i
     node = {"name": "n1", **change}
     [operation] = planned(engine, force=True, target_nodes=[node])
     assert operation.action == "replace"
-    [problem] = problems(engine, target_nodes=[node])
+    [problem] = refused(engine, target_nodes=[node])
     assert problem.endswith(", which is away meanwhile. Nothing was changed. Set force: true to allow it.")
     engine.log_in("n1")
     engine.log_in("n1", initiator="iqn.2020-01.test:other", address="10.0.0.8")
     engine.log_in("n2")
-    [problem] = problems(engine, target_nodes=[node])
+    [problem] = refused(engine, target_nodes=[node])
     assert "drops 2 sessions: iqn.2020-01.test:host (10.0.0.7), iqn.2020-01.test:other (10.0.0.8). " in problem
     assert "Set force: true" in problem
 
@@ -146,7 +147,7 @@ def test_a_file_grows_while_it_is_served(engine: FakeEngine) -> None:
 def test_a_memory_disk_of_another_size_loses_its_data_and_takes_its_nodes_along(engine: FakeEngine) -> None:
     engine.log_in("n1")
     variables: dict[str, Any] = {**CONFIG, "bdevs": [{"name": "mem", "size": "128MiB"}]}
-    bdev, node = problems(engine, **variables)
+    bdev, node = refused(engine, **variables)
     assert bdev.startswith("replace bdev mem: size 64MiB → 128MiB, loses its data, which is in memory. ")
     assert node.startswith(f"replace target node {BASE}:n1: its bdev mem is replaced, drops 1 session: ")
     execute(planned(engine, force=True, **variables), engine)
@@ -159,7 +160,7 @@ def test_a_memory_disk_of_another_size_loses_its_data_and_takes_its_nodes_along(
 
 
 def test_a_node_that_is_not_declared_is_not_interrupted_without_force(engine: FakeEngine) -> None:
-    bdev, node = problems(engine, bdevs=[{"name": "mem", "size": "128MiB"}])
+    bdev, node = refused(engine, bdevs=[{"name": "mem", "size": "128MiB"}])
     assert "loses its data" in bdev
     assert "interrupts what is not declared here" in node
 
@@ -167,7 +168,7 @@ def test_a_node_that_is_not_declared_is_not_interrupted_without_force(engine: Fa
 def test_removing_a_memory_disk_needs_force_and_a_file_does_not(engine: FakeEngine) -> None:
     nodes = [{"name": "n1", "state": "absent"}, {"name": "n2", "state": "absent"}]
     assert planned(engine, target_nodes=nodes, bdevs=[{"name": "file", "state": "absent"}])
-    [problem] = problems(engine, target_nodes=nodes, bdevs=[{"name": "mem", "state": "absent"}])
+    [problem] = refused(engine, target_nodes=nodes, bdevs=[{"name": "mem", "state": "absent"}])
     assert problem.startswith("delete bdev mem: declared absent, loses its data")
 
 
@@ -184,7 +185,7 @@ def test_other_portals_replace_the_group_and_its_maps_come_back(engine: FakeEngi
     engine.log_in("n1")
     engine.log_in("n2")
     group = [{"tag": 1, "portals": ["10.0.0.2"]}]
-    [problem] = problems(engine, portal_groups=group)
+    [problem] = refused(engine, portal_groups=group)
     assert problem.startswith(
         "replace portal group 1: portals 10.0.0.1:3260 → 10.0.0.2:3260, closes the portal of 2 sessions: "
     )
@@ -210,13 +211,13 @@ def test_a_replaced_group_that_keeps_the_portal_of_a_session_names_nobody(
     engine.log_in("n1")
     replaced = planned(engine, force=True, portal_groups=[{"tag": 1, **group}])[0]
     assert (replaced.action, replaced.sessions) == ("replace", ())
-    [problem] = problems(engine, portal_groups=[{"tag": 1, **group}])
+    [problem] = refused(engine, portal_groups=[{"tag": 1, **group}])
     assert problem.endswith(", which is away meanwhile. Nothing was changed. Set force: true to allow it.")
 
 
 def test_a_group_that_is_used_goes_only_with_force_and_takes_its_maps(engine: FakeEngine) -> None:
     absent = [{"tag": 2, "state": "absent"}]
-    [problem] = problems(engine, initiator_groups=absent)
+    [problem] = refused(engine, initiator_groups=absent)
     assert f"ends its maps in target node {BASE}:n1, ends its maps in target node {BASE}:n2" in problem
     execute(planned(engine, initiator_groups=absent, force=True), engine)
     assert [node["pg_ig_maps"] for node in engine.nodes.values()] == [[], []]
