@@ -15,13 +15,12 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._state.declaration i
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.drivers import NAMESPACE, PART
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.executor import Failed, execute
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.operations import Operation
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.planner import Refused
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.planner import Refused, plan
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.reader import read
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.report import objects_by_option, outcome
 from fake_engine import FakeEngine
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from planning import planned
 
 Variables = dict[str, Any]
 
@@ -214,8 +213,14 @@ def ways(draw: st.DrawFn) -> Way:
     return way
 
 
+def planned(engine: FakeEngine, variables: Variables, **limits: Any) -> list[Operation]:
+    snapshot = read(engine)
+    declaration = declare(entries_of(variables), snapshot.can.node_base)
+    return plan(snapshot.state, declaration, snapshot.can, **limits)
+
+
 def converge(engine: FakeEngine, variables: Variables, **limits: Any) -> list[Operation]:
-    operations = planned(engine, **variables, **limits)
+    operations = planned(engine, variables, **limits)
     execute(operations, engine)
     return operations
 
@@ -261,7 +266,7 @@ def test_a_plan_reaches_the_declared_state_and_a_second_plan_is_empty(way: Way, 
             key: value for key, value in properties.items() if key not in named
         }
     assert reached.keys() == fresh.keys()
-    assert planned(engine, **after, prune=True) == []
+    assert planned(engine, after, prune=True) == []
 
 
 @given(ways())
@@ -282,7 +287,7 @@ def test_planning_sends_no_write_and_foretells_the_result(way: Way) -> None:
     builtin, before, after = way
     engine = running(before, builtin=builtin)
     writes = len(engine.written)
-    operations = planned(engine, **after, prune=True, force=True)
+    operations = planned(engine, after, prune=True, force=True)
     assert len(engine.written) == writes
 
     foretold = outcome(read(engine).state, operations)
@@ -311,14 +316,14 @@ def test_a_run_that_breaks_is_finished_by_the_next(way: Way, breaks_at: int) -> 
         converge(engine, after, prune=True, force=True)
     engine.fail_at = lambda _call: False
     converge(engine, after, prune=True, force=True)
-    assert planned(engine, **after, prune=True) == []
+    assert planned(engine, after, prune=True) == []
 
 
 @given(ways())
 def test_what_is_read_can_be_declared_and_changes_nothing(way: Way) -> None:
     engine = running(way.before, builtin=way.builtin)
     shown = objects_by_option(read(engine).state)
-    assert planned(engine, **shown, prune=True) == []
+    assert planned(engine, shown, prune=True) == []
 
 
 @given(ways())
@@ -330,4 +335,4 @@ def test_a_plan_does_not_depend_on_the_order_of_the_variables(way: Way) -> None:
     converge(engine, after, prune=True, force=True)
     converge(twin, backwards, prune=True, force=True)
     assert content(engine).keys() == content(twin).keys()
-    assert planned(twin, **after, prune=True) == []
+    assert planned(twin, after, prune=True) == []
