@@ -169,7 +169,13 @@ def test_a_value_that_open_iscsi_drops_in_silence_is_an_error_and_the_record_as_
     assert host.record(V4, DISK0) == before
 
 
-@pytest.mark.parametrize("name", ["node.session.auth.password", "node.startup", "node.name", "discovery.x", "x\ny"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("node.session.auth.password", "node.startup", "node.name", "discovery.x", "x\ny"),
+        *("node.x\nnode.session.auth.password", "node.session.auth.password = y #", "node.x y"),
+    ],
+)
 def test_params_do_not_set_what_has_an_option_or_is_none(host: FakeOpenIscsi, name: str) -> None:
     with pytest.raises(InitiatorError, match="params: "):
         host.bring(target=DISK0, portals=[V4], params={name: "x"})
