@@ -74,9 +74,13 @@ def test_the_state_is_kept_over_a_restart_and_goes_with_the_portal_group(paths: 
     with paths.one.login() as one:
         assert read(one) is None
         assert states(one) == [1, 3]
-    maps = {"name": paths.one.name, "pg_ig_maps": [{"pg_tag": 3, "ig_tag": 2}]}
-    paths.engine.rpc("iscsi_target_node_remove_pg_ig_maps", **maps)
-    paths.engine.rpc("iscsi_target_node_add_pg_ig_maps", **maps)
+        maps = {"name": paths.one.name, "pg_ig_maps": [{"pg_tag": 3, "ig_tag": 2}]}
+        paths.engine.rpc("iscsi_target_node_remove_pg_ig_maps", **maps)
+        assert [read(one), read(one)] == [CHANGED, None]
+        assert states(one) == [1]
+        paths.engine.rpc("iscsi_target_node_add_pg_ig_maps", **maps)
+        assert [read(one), read(one)] == [CHANGED, None]
+        assert states(one) == [1, 0]
     assert paths.shown() == [{"pg_tag": 1, "access_state": "non_optimized"}]
 
 

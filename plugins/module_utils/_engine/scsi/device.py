@@ -64,10 +64,16 @@ class Device:
         return [Identity(initiator_port.lower(), target_port(self.name, tag).lower(), tag) for tag in self.ports]
 
     def set_ports(self, tags: list[int]) -> None:
-        """The portal groups by which the device can be reached; a new one is active and optimized."""
+        """The portal groups by which the device can be reached; a new one is active and optimized.
+
+        Everybody learns that there are other paths now, and asks for all of them (REPORT TARGET PORT GROUPS).
+        """
+        changed = self.ports.keys() != set(tags)
         self.ports = {tag: self.ports.get(tag, State.OPTIMIZED) for tag in tags}
         self.causes = {tag: cause for tag, cause in self.causes.items() if tag in self.ports}
         self._refresh()
+        if changed:
+            self._tell_all(AccessStateChanged)
 
     def set_access(self, states: dict[int, State], own: Nexus | None = None) -> bool:
         """Change access states; everybody but ``own``, who asked for it, learns of it (SPC-4 §5.15.2.7).
