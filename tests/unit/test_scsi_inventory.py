@@ -168,6 +168,16 @@ def test_a_path_in_standby_takes_no_reads_and_the_others_learn_of_it(bench: Benc
     bench.good("28000000000000000100", nexus=other)
 
 
+def test_it_is_told_who_changed_an_access_state(bench: Bench) -> None:
+    bench.device.set_ports([1, 2, 3])
+    bench.good("a40a 00000000 00000008", bytes(4) + struct.pack(">BxH", State.STANDBY, 2))
+    assert bench.device.set_access({3: State.UNAVAILABLE})
+    assert not bench.device.set_access({1: State.OPTIMIZED, 3: State.UNAVAILABLE})
+    assert bench.fails("000000000000") == (sense.UNIT_ATTENTION, 0x2A, 0x06)
+    data = bench.good("a30a 00000000 000000ff")
+    assert [(data[at], data[at + 5]) for at in range(4, len(data), 12)] == [(0, 0), (2, 1), (3, 2)]
+
+
 def test_a_port_group_that_is_not_there_is_an_error(bench: Bench) -> None:
     assert bench.fails("a40a 00000000 00000008", bytes(4) + struct.pack(">BxH", 0, 9)) == INVALID_PARAMETER
 
