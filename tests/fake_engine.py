@@ -21,11 +21,25 @@ EXTENSIONS = [
     "bdev_aio_delete.remove_file",
     "bdev_aio_resize",
     "iscsi_create_target_node.luns.initiator_groups",
+    "iscsi_create_target_node.luns.readonly",
+    "iscsi_create_target_node.luns.removable",
     "iscsi_get_portal_groups.chap_group",
+    "iscsi_get_target_nodes.disabled",
     "iscsi_get_target_nodes.redirects",
     "iscsi_portal_group_set_auth.inherit",
     "iscsi_target_node_set_lun_mask",
 ]
+ONLY_BUILTIN = (
+    "engine_get_info",
+    "bdev_aio_resize",
+    "iscsi_portal_group_add_portals",
+    "iscsi_portal_group_remove_portals",
+    "iscsi_target_node_disable",
+    "iscsi_target_node_enable",
+    "iscsi_target_node_remove_lun",
+    "iscsi_target_node_set_lun_mask",
+    "iscsi_target_node_set_options",
+)
 ONLY_SPDK = ("bdev_split_", "bdev_delay_", "bdev_error_", "bdev_passthru_", "bdev_raid_", "bdev_rbd_", "bdev_uring_")
 LATENCIES = ("avg_read_latency", "p99_read_latency", "avg_write_latency", "p99_write_latency")
 STARTUP = frozenset(("rpc_get_methods", "spdk_get_version", "iscsi_set_options", "framework_start_init"))
@@ -103,7 +117,7 @@ class FakeEngine:
 
     def do_rpc_get_methods(self) -> list[str]:
         methods = [name[len("do_") :] for name in dir(self) if name.startswith("do_")]
-        others = ONLY_SPDK if self.builtin else ("engine_get_info", "bdev_aio_resize", "iscsi_target_node_set_lun_mask")
+        others = ONLY_SPDK if self.builtin else ONLY_BUILTIN
         return [method for method in methods if not method.startswith(others)]
 
     def do_engine_get_info(self) -> dict[str, Any]:
@@ -444,6 +458,28 @@ class FakeEngine:
         self.portal_groups[tag] = {"tag": tag, "portals": portals, "private": private}
         return True
 
+    def do_iscsi_portal_group_add_portals(self, tag: int, portals: list[dict[str, str]]) -> bool:
+        taken = [portal for group in self.portal_groups.values() for portal in group["portals"]]
+        _need(portals and not any(portal in taken for portal in portals), "portal in use")
+        for node in self.nodes.values():
+            _need(not any(self._goes_to(each, tag, portals) for each in node["redirects"]), "a circle")
+        self.portal_groups[tag]["portals"] = [*self.portal_groups[tag]["portals"], *portals]
+        return True
+
+    def _goes_to(self, redirect: dict[str, Any], tag: int, portals: list[dict[str, str]]) -> bool:
+        address = {"host": redirect["redirect_host"], "port": redirect["redirect_port"]}
+        return bool(
+            redirect["pg_tag"] == tag and address in [{**each, "host": each["host"].strip("[]")} for each in portals]
+        )
+
+    def do_iscsi_portal_group_remove_portals(self, tag: int, portals: list[dict[str, str]]) -> bool:
+        group = self.portal_groups[tag]
+        _need(portals and all(portal in group["portals"] for portal in portals), "no such portal")
+        left = [portal for portal in group["portals"] if portal not in portals]
+        _need(left, "the group would have no portal")
+        group["portals"] = left
+        return True
+
     def do_iscsi_delete_portal_group(self, tag: int) -> bool:
         _need(self.portal_groups.pop(tag, None), f"no portal group {tag}")
         self._drop_maps("pg_tag", tag)
@@ -502,6 +538,7 @@ class FakeEngine:
     def do_iscsi_create_target_node(self, name: str, luns: Any, pg_ig_maps: Any, alias_name: str, **rest: Any) -> bool:
         _need(name not in self.nodes, f"node {name} exists")
         _need(any(lun["lun_id"] == 0 for lun in luns) and pg_ig_maps, "incomplete")
+        _need(self.builtin or not any("readonly" in lun or "removable" in lun for lun in luns), "unknown parameter")
         self._check_auth(rest)
         node = {"name": name, "luns": [], "pg_ig_maps": [], "redirects": [], **rest}
         for lun in luns:
@@ -535,9 +572,29 @@ class FakeEngine:
             lun["initiator_groups"] = initiator_groups
         return True
 
-    def do_iscsi_target_node_add_lun(self, name: str, bdev_name: str, lun_id: int) -> bool:
+    def do_iscsi_target_node_add_lun(self, name: str, bdev_name: str, lun_id: int, **flags: bool) -> bool:
         _need(self.builtin or not self._sessions(name), "the target has connections")
-        self._add_lun(self.nodes[name], {"bdev_name": bdev_name, "lun_id": lun_id})
+        _need(self.builtin or not flags, "unknown parameter")
+        self._add_lun(self.nodes[name], {"bdev_name": bdev_name, "lun_id": lun_id, **flags})
+        return True
+
+    def do_iscsi_target_node_remove_lun(self, name: str, lun_id: int) -> bool:
+        [lun] = [each for each in self.nodes[name]["luns"] if each["lun_id"] == lun_id]
+        self.nodes[name]["luns"].remove(lun)
+        return True
+
+    def do_iscsi_target_node_set_options(self, name: str, **options: Any) -> bool:
+        _need(set(options) <= {"alias_name", "queue_depth", "header_digest", "data_digest"}, f"odd options {options}")
+        self.nodes[name].update(options)
+        return True
+
+    def do_iscsi_target_node_disable(self, name: str) -> bool:
+        self.nodes[name]["disabled"] = True
+        self.connections = [each for each in self.connections if each["target_node_name"] != name.partition(":")[2]]
+        return True
+
+    def do_iscsi_target_node_enable(self, name: str) -> bool:
+        _need(self.nodes[name].pop("disabled", False), "not disabled")
         return True
 
     def _add_maps(self, node: dict[str, Any], maps: list[dict[str, int]]) -> None:

@@ -11,7 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-METHODS: Final = frozenset(("bdev_aio_resize", "engine_get_info", "iscsi_target_node_set_lun_mask"))
+METHODS: Final = frozenset(
+    (
+        "bdev_aio_resize",
+        "engine_apply",
+        "engine_get_info",
+        "iscsi_get_masked_auth_groups",
+        "iscsi_portal_group_add_portals",
+        "iscsi_portal_group_remove_portals",
+        "iscsi_target_node_disable",
+        "iscsi_target_node_enable",
+        "iscsi_target_node_remove_lun",
+        "iscsi_target_node_set_lun_mask",
+        "iscsi_target_node_set_options",
+    )
+)
 PARAMETERS: Final = {
     "bdev_aio_create": ("size", "sparse"),
     "bdev_aio_delete": ("remove_file",),

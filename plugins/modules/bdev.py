@@ -13,8 +13,8 @@ author:
   - openlun.iscsi contributors (@openlun)
 description:
   - Creates, grows, replaces and removes the block devices (bdevs) that target nodes serve as LUNs.
-  - A bdev that a target node serves is not removed. When a bdev has to be replaced, its target nodes are replaced
-    around it.
+  - A bdev that a target node serves is not removed. When a bdev has to be replaced, its LUNs go and come again; with
+    SPDK its target nodes are replaced around it.
 extends_documentation_fragment:
   - openlun.iscsi._attributes
   - openlun.iscsi._attributes.target
@@ -251,7 +251,7 @@ actions:
       type: str
       returned: always
     sessions:
-      description: The initiators whose sessions the action drops or whose portal it closes.
+      description: The initiators whose sessions the action drops, whose portal it closes or from whom it takes a LUN.
       type: list
       elements: str
       returned: always

@@ -80,7 +80,7 @@ actions:
       type: str
       returned: always
     sessions:
-      description: The initiators whose sessions the action drops or whose portal it closes.
+      description: The initiators whose sessions the action drops, whose portal it closes or from whom it takes a LUN.
       type: list
       elements: str
       returned: always

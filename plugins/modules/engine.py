@@ -83,6 +83,39 @@ options:
       - Default is the engine's own, V(NOTICE).
     type: str
     choices: [ERROR, WARNING, NOTICE, INFO, DEBUG]
+  drain_seconds:
+    description:
+      - How many seconds initiators may take to log out when the engine ends, at most V(3600).
+      - Default is the engine's own. With O(manager=process), O(timeout) has to be longer.
+    version_added: 0.2.0
+    type: int
+  http:
+    description:
+      - Management over HTTP, which is calls, metrics for Prometheus, a health check and a status page.
+      - Default is none.
+    version_added: 0.2.0
+    type: dict
+    suboptions:
+      address:
+        description:
+          - Where to listen, as C(ADDRESS:PORT) or C([IPV6-ADDRESS]:PORT).
+          - An address that others can reach needs O(http.certificate) and O(http.credentials).
+        type: str
+        required: true
+      certificate:
+        description: File on the host with the certificate for TLS, and its chain, in PEM. The engine's user reads it.
+        type: path
+      key:
+        description: File on the host with the key of the certificate, when that is in a file of its own.
+        type: path
+      credentials:
+        description:
+          - Who may use it, C(user:password) or a token each. Without it the pages can be read on the host, and nobody
+            can make calls.
+          - They are kept in a file beside the saved configuration that only the engine's user can read. The running
+            engine takes new ones without a restart.
+        type: list
+        elements: str
   groups:
     description:
       - Supplementary groups of the system user, such as V(disk) to serve block devices of the host.
@@ -219,6 +252,14 @@ EXAMPLES = r"""
       max_queue_depth: 128
   become: true
 
+- name: With metrics for Prometheus, and calls for who has the token
+  openlun.iscsi.engine:
+    http:
+      address: 0.0.0.0:8260
+      certificate: /etc/ssl/private/target.pem
+      credentials: ["{{ iscsi_token }}"]
+  become: true
+
 - name: Remove the target and all it remembers
   openlun.iscsi.engine:
     state: absent
@@ -313,6 +354,7 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._service.readiness i
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.service import Outcome, Request, Service
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.settings import Settings
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.systemd import SystemdManager
+from ansible_collections.openlun.iscsi.plugins.module_utils._service.web import CredentialsFile, Web
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.arguments import config_arguments
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.base import TARGET_OPTIONS
 
@@ -328,6 +370,16 @@ ARGUMENTS: dict[str, Any] = {
     "python": {"type": "path"},
     "cpumask": {"type": "str"},
     "log_level": {"type": "str", "choices": ["ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"]},
+    "drain_seconds": {"type": "int"},
+    "http": {
+        "type": "dict",
+        "options": {
+            "address": {"type": "str", "required": True},
+            "certificate": {"type": "path"},
+            "key": {"type": "path", "no_log": False},
+            "credentials": {"type": "list", "elements": "str", "no_log": True},
+        },
+    },
     "groups": {"type": "list", "elements": "str", "default": []},
     "privileged": {"type": "bool", "default": False},
     "directories": {"type": "list", "elements": "path", "default": []},
@@ -337,6 +389,10 @@ ARGUMENTS: dict[str, Any] = {
     "purge": {"type": "bool", "default": False},
     "archive": {"type": "dict", "options": {"version": {"type": "str"}, "checksum": {"type": "str"}}},
 }
+
+
+_PROVIDES = ("started", "present", "restarted")
+_MOST_DRAIN_SECONDS = 3600
 
 
 def main() -> None:
@@ -352,6 +408,9 @@ def main() -> None:
 def bring(module: AnsibleModule) -> dict[str, Any]:
     """Do what the options ask for and give the result. Raises ServiceError."""
     options = module.params
+    web = Web.of(options["http"]) if options["state"] in _PROVIDES else None
+    if not 0 <= (options["drain_seconds"] or 0) <= _MOST_DRAIN_SECONDS:
+        raise ServiceError(f"drain_seconds: not between 0 and {_MOST_DRAIN_SECONDS}.")
     settings = Settings(
         layout=layout(options["home"], options["socket"], os.geteuid(), user_home(os.geteuid())),
         python=options["python"] or sys.executable,
@@ -359,16 +418,23 @@ def bring(module: AnsibleModule) -> dict[str, Any]:
         log_level=options["log_level"],
         groups=tuple(options["groups"]),
         privileged=options["privileged"],
+        drain_seconds=options["drain_seconds"],
+        http=web,
     )
     manager = make_manager(module, settings)
-    if options["state"] in ("started", "present", "restarted"):
+    if options["state"] in _PROVIDES:
         check_interpreter(settings.python, runner(module))
     paths = settings.layout
     target_options = StartOptions(
         declared_options(options[TARGET_OPTIONS]), paths.state_dir, manager.owner, lambda: ask_options(paths.socket)
     )
     service = Service(
-        settings, manager, lambda: ask_engine(paths.socket), apply=not module.check_mode, options=target_options
+        settings,
+        manager,
+        lambda: ask_engine(paths.socket),
+        apply=not module.check_mode,
+        options=target_options,
+        credentials=CredentialsFile(paths, web.credentials if web is not None else (), manager.owner),
     )
     outcome = service.bring(
         Request(

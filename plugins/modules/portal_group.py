@@ -12,10 +12,11 @@ version_added: 0.1.0
 author:
   - openlun.iscsi contributors (@openlun)
 description:
-  - Creates, replaces and removes the groups of addresses and ports on which an iSCSI target listens.
-  - No engine changes the portals of a group that exists, so a group with other portals replaces it, which needs
-    O(force). The maps of its target nodes are restored.
-  - Sessions go on, but cannot come back by a portal that is closed. Those that came by it are named.
+  - Creates, edits, replaces and removes the groups of addresses and ports on which an iSCSI target listens.
+  - Portals are added while the group listens, and removed. To close one by which somebody came needs O(force).
+    Sessions go on, but cannot come back by a portal that is closed. Those that came by it are named.
+  - SPDK does not change the portals of a group that exists, and no engine changes O(private). Then the group is
+    replaced, which needs O(force). The maps of its target nodes are restored.
 extends_documentation_fragment:
   - openlun.iscsi._attributes
   - openlun.iscsi._attributes.target
@@ -72,7 +73,7 @@ EXAMPLES = r"""
       - 10.0.0.1:3260
       - "[fd00::1]:3260"
 
-- name: Move the target to another address, even if somebody is logged in
+- name: Move the target to another address, even if somebody came by the old one
   openlun.iscsi.portal_group:
     tag: 1
     portals: ["10.0.0.2"]
@@ -114,12 +115,12 @@ actions:
       type: str
       returned: always
     sessions:
-      description: The initiators whose sessions the action drops or whose portal it closes.
+      description: The initiators whose sessions the action drops, whose portal it closes or from whom it takes a LUN.
       type: list
       elements: str
       returned: always
   sample:
-    - action: replace
+    - action: edit
       object: portal group 1
       why: portals 10.0.0.1:3260 → 10.0.0.2:3260
       sessions: ["iqn.1993-08.org.debian:01:5f3a (10.0.0.7)"]

@@ -338,7 +338,8 @@ options:
       luns:
         description:
           - The disks that the node serves. The list is complete, and has LUN 0. Needed when the node is created.
-          - A LUN is added while initiators are logged in. To take one away or exchange its bdev, the node is replaced.
+          - LUNs come and go while initiators are logged in. To take one away that somebody sees, or to exchange its
+            bdev, needs O(force). SPDK only adds LUNs, while nobody is logged in; else it replaces the node.
         type: list
         elements: dict
         suboptions:
@@ -358,6 +359,20 @@ options:
             version_added: 0.2.0
             type: list
             elements: int
+          readonly:
+            description:
+              - Whether initiators can only read, whatever the bdev allows.
+              - Left out, it stays as it is; a new LUN can be written. To change it, the LUN goes and comes again.
+              - SPDK has no such LUNs.
+            version_added: 0.2.0
+            type: bool
+          removable:
+            description:
+              - Whether the LUN tells initiators that its medium can be ejected.
+              - Left out, it stays as it is; a new LUN is fixed. To change it, the LUN goes and comes again.
+              - SPDK has no such LUNs.
+            version_added: 0.2.0
+            type: bool
       maps:
         description:
           - Who may come in and where. The list is complete. Needed when the node is created.
@@ -424,6 +439,12 @@ options:
             version_added: 0.2.0
             type: bool
             default: false
+      enabled:
+        description:
+          - Whether initiators may log in and find the node by discovery.
+          - Default is V(true). To disable a node logs out who is there, which needs O(force). SPDK cannot do it.
+        version_added: 0.2.0
+        type: bool
       state:
         description:
           - Whether the object shall be there.
@@ -636,7 +657,7 @@ actions:
       type: str
       returned: always
     sessions:
-      description: The initiators whose sessions the action drops or whose portal it closes.
+      description: The initiators whose sessions the action drops, whose portal it closes or from whom it takes a LUN.
       type: list
       elements: str
       returned: always

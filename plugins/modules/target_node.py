@@ -13,8 +13,10 @@ author:
   - openlun.iscsi contributors (@openlun)
 description:
   - Creates, edits, replaces and removes the iSCSI target nodes to which initiators log in.
-  - Maps, additional LUNs, CHAP and redirects change while initiators are logged in. For everything else the node is
-    replaced, which drops its sessions and needs O(force).
+  - Everything about a node changes while initiators are logged in; alias, queue depth and digests count from the next
+    login on. What takes a LUN from somebody or logs them out needs O(force).
+  - SPDK changes maps, additional LUNs and CHAP like this. For everything else it replaces the node, which drops its
+    sessions and needs O(force), too.
 extends_documentation_fragment:
   - openlun.iscsi._attributes
   - openlun.iscsi._attributes.target
@@ -45,7 +47,8 @@ options:
   luns:
     description:
       - The disks that the node serves. The list is complete, and has LUN 0. Needed when the node is created.
-      - A LUN is added while initiators are logged in. To take one away or exchange its bdev, the node is replaced.
+      - LUNs come and go while initiators are logged in. To take one away that somebody sees, or to exchange its
+        bdev, needs O(force). SPDK only adds LUNs, while nobody is logged in; else it replaces the node.
     type: list
     elements: dict
     suboptions:
@@ -65,6 +68,20 @@ options:
         version_added: 0.2.0
         type: list
         elements: int
+      readonly:
+        description:
+          - Whether initiators can only read, whatever the bdev allows.
+          - Left out, it stays as it is; a new LUN can be written. To change it, the LUN goes and comes again.
+          - SPDK has no such LUNs.
+        version_added: 0.2.0
+        type: bool
+      removable:
+        description:
+          - Whether the LUN tells initiators that its medium can be ejected.
+          - Left out, it stays as it is; a new LUN is fixed. To change it, the LUN goes and comes again.
+          - SPDK has no such LUNs.
+        version_added: 0.2.0
+        type: bool
   maps:
     description:
       - Who may come in and where. The list is complete. Needed when the node is created.
@@ -131,6 +148,12 @@ options:
         version_added: 0.2.0
         type: bool
         default: false
+  enabled:
+    description:
+      - Whether initiators may log in and find the node by discovery.
+      - Default is V(true). To disable a node logs out who is there, which needs O(force). SPDK cannot do it.
+    version_added: 0.2.0
+    type: bool
 """
 
 EXAMPLES = r"""
@@ -165,6 +188,12 @@ EXAMPLES = r"""
       - portal_group: 1
         address: "[fd00::2]:3260"
 
+- name: Let nobody in for now, and log out who is there
+  openlun.iscsi.target_node:
+    name: disk1
+    enabled: false
+    force: true
+
 - name: Serve it no more, whoever is logged in
   openlun.iscsi.target_node:
     name: disk1
@@ -188,6 +217,7 @@ target_node:
     chap: required
     auth_group: 1
     redirects: []
+    enabled: true
 actions:
   description: What was done, or what would be done in check mode, in this order.
   returned: always
@@ -207,7 +237,7 @@ actions:
       type: str
       returned: always
     sessions:
-      description: The initiators whose sessions the action drops or whose portal it closes.
+      description: The initiators whose sessions the action drops, whose portal it closes or from whom it takes a LUN.
       type: list
       elements: str
       returned: always

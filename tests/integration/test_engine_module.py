@@ -6,20 +6,24 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.procfs import start_time
 from ansible_collections.openlun.iscsi.plugins.plugin_utils._archive import build, write
+from engine_process import DEADLINE, eventually, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTIONS = ROOT / "build" / "collections"
@@ -161,6 +165,53 @@ def test_other_options_restart_it(on_host: Run, home: Path) -> None:
     assert told(result) == ["restart engine"]
     assert result["reason"] == "its options changed"
     assert not on_host(log_level="DEBUG")["changed"]
+
+
+def test_management_over_http_takes_new_credentials_without_a_restart(on_host: Run, home: Path) -> None:
+    """The token is in one file, which only its user can read, and in nothing that anybody is told."""
+    home.mkdir()
+    address = f"127.0.0.1:{free_port()}"
+    for token, actions in (
+        ("first-token", ["write file", "start engine"]),
+        ("second-token", ["write file", "reload engine"]),
+    ):
+        options: Result = {"http": {"address": address, "credentials": [token]}, "drain_seconds": 1}
+        assert told(on_host(check=True, **options))[-2:] == actions
+        done = on_host(**options)
+        assert told(done)[-2:] == actions
+        assert not done["restarted"]
+        assert token not in json.dumps(done["actions"]) + json.dumps(done["diff"])
+        eventually(partial(allowed, address, token), "calls with the token")
+        assert not on_host(**options)["changed"]
+    file = home / "state" / "http-credentials"
+    assert (stat.S_IMODE(file.stat().st_mode), file.read_text()) == (0o600, "second-token\n")
+    assert not allowed(address, "first-token")
+    assert told(on_host()) == ["remove file", "restart engine"]
+
+
+def allowed(address: str, token: str) -> bool:
+    with contextlib.closing(http.client.HTTPConnection(address, timeout=DEADLINE)) as connection:
+        call = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "spdk_get_version"})
+        connection.request("POST", "/rpc", call, {"Authorization": f"Bearer {token}"})
+        return connection.getresponse().status == 200
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ({"address": "0.0.0.0:8260"}, "http.address 0.0.0.0:8260: others may reach it."),
+        ({"address": "8260"}, "http.address 8260: not an address and a port."),
+        ({"address": "127.0.0.1:8260", "key": "/k"}, "http.key: of no use without http.certificate."),
+        ({"address": "[::1]:8260", "credentials": ["u:short"]}, "http.credentials[0]: a password has at least 8"),
+    ],
+    ids=str,
+)
+def test_http_that_the_engine_would_not_start_with_is_refused_first(
+    on_host: Run, home: Path, option: Result, why: str
+) -> None:
+    failed = on_host(fails=True, http=option)
+    assert failed["msg"].startswith(why)
+    assert not home.exists()
 
 
 def test_restarted_restarts_every_time(on_host: Run, home: Path) -> None:

@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 from engine_process import DEADLINE, NODE_BASE, Engine, Launch, free_port
 from module_process import COLLECTIONS, run_module
+from pdu import cdb
 from pdu.initiator import NAME, Initiator, LoginRefused
 from pdu.wire import ASYNC
 
 MIB = 1 << 20
+UNIT_ATTENTION, DATA_PROTECT = 6, 7
 SECRET, MSECRET = "not-for-your-eyes", "nor-for-theirs"
 
 Result = dict[str, Any]
@@ -260,7 +262,7 @@ def test_sessions_are_named_and_kept_without_force(run: Run, tmp_path: Path) -> 
     config = serve(run, tmp_path)
     with log_in(config) as initiator:
         for module, options, hit in (
-            ("target_node", {"name": "disk1", "queue_depth": 32}, "drops"),
+            ("target_node", {"name": "disk1", "luns": [{"bdev": "Malloc0"}]}, "drops" if SPDK else "takes a LUN from"),
             ("target_node", {"name": "disk1", "state": "absent"}, "drops"),
             ("portal_group", {"tag": 1, "portals": [f"127.0.0.1:{free_port()}"]}, "closes the portal of"),
         ):
@@ -273,17 +275,22 @@ def test_sessions_are_named_and_kept_without_force(run: Run, tmp_path: Path) -> 
 
 def test_force_drops_sessions_and_tells_whose(run: Run, tmp_path: Path) -> None:
     config = serve(run, tmp_path)
+    change: Result = {"queue_depth": 32} if SPDK else {"enabled": False}
     with log_in(config) as initiator, ThreadPoolExecutor() as pool:
-        forced = pool.submit(run, "target_node", name="disk1", queue_depth=32, force=True)
+        forced = pool.submit(run, "target_node", name="disk1", **change, force=True)
         initiator.socket.settimeout(DEADLINE)
         assert initiator.receive().opcode == ASYNC  # asked to log out, RFC 7143 §11.9
         initiator.close()
         assert forced.result()["actions"][0]["sessions"] == [WHO]
+    if not SPDK:
+        with connect(config) as early, pytest.raises(LoginRefused):
+            early.login(f"{NODE_BASE}:disk1")
+        run("target_node", name="disk1", enabled=True)
     with log_in(config) as again:
         assert is_logged_in(again)
 
 
-def test_a_session_goes_on_while_its_portal_group_is_replaced(run: Run, tmp_path: Path) -> None:
+def test_a_session_goes_on_while_its_portals_change(run: Run, tmp_path: Path) -> None:
     config = serve(run, tmp_path)
     with log_in(config) as initiator:
         run("portal_group", tag=1, portals=[f"127.0.0.1:{free_port()}"], force=True)
@@ -302,6 +309,75 @@ def test_what_changes_live_keeps_sessions(run: Run, tmp_path: Path) -> None:
         run("bdev", name="disk0", size="12MiB")
         run("initiator_group", tag=2, initiators=["iqn.2020-01.test:other"])
         assert is_logged_in(initiator)
+
+
+@beyond_spdk
+@pytest.mark.parametrize(
+    "options", [{"alias": "Another"}, {"queue_depth": 16}, {"header_digest": True, "data_digest": True}], ids=str
+)
+def test_what_is_for_the_next_login_keeps_sessions_and_needs_no_force(
+    run: Run, engine: Engine, tmp_path: Path, options: Result
+) -> None:
+    config = serve(run, tmp_path)
+    with log_in(config) as initiator:
+        edited = run("target_node", name="disk1", **options)
+        assert [(each["action"], each["sessions"]) for each in edited["actions"]] == [("edit", [])]
+        assert is_logged_in(initiator)
+        assert not run("target_node", name="disk1", **options)["changed"]
+    (node,) = engine.rpc("iscsi_get_target_nodes")
+    live = {**node, "alias": node["alias_name"]}
+    assert {name: live[name] for name in options} == options
+
+
+@beyond_spdk
+def test_luns_go_and_come_with_another_bdev_while_their_session_goes_on(run: Run, tmp_path: Path) -> None:
+    config = serve(run, tmp_path)
+    first, second = {"id": 0, "bdev": "disk0"}, {"id": 1, "bdev": "Malloc0"}
+    run("target_node", name="disk1", luns=[first, second])
+    with log_in(config) as initiator:
+        for luns in ([first], [first, {**second, "readonly": True, "removable": True}], [second | {"id": 0}]):
+            changed = run("target_node", name="disk1", luns=luns, force=True)
+            assert {each["action"] for each in changed["actions"]} == {"edit"}
+            assert is_logged_in(initiator)
+            assert changed["target_node"]["luns"] == luns
+            assert not run("target_node", name="disk1", luns=luns)["changed"]
+
+
+@beyond_spdk
+def test_a_read_only_lun_is_not_written(run: Run, tmp_path: Path) -> None:
+    config = serve(run, tmp_path)
+    run("target_node", name="disk1", luns=[{"id": 0, "bdev": "disk0", "readonly": True}])
+    with log_in(config) as initiator:
+        while (sense := initiator.write(cdb.write_10(0, 1), bytes(512)).response.sense)[0] == UNIT_ATTENTION:
+            pass
+        assert sense[0] == DATA_PROTECT
+
+
+@beyond_spdk
+def test_a_bdev_is_replaced_under_a_session_that_goes_on(run: Run, tmp_path: Path) -> None:
+    config = serve(run, tmp_path)
+    run("target_node", name="disk1", luns=[{"id": 0, "bdev": "disk0"}, {"id": 1, "bdev": "Malloc0"}])
+    larger = {"name": "Malloc0", "size": "32MiB"}
+    with log_in(config) as initiator:
+        refused = run("target_config", fails=True, bdevs=[larger], target_nodes=[{"name": "disk1"}])
+        assert f"takes a LUN from 1 session: {WHO}" in refused["msg"]
+        run("target_config", bdevs=[larger], target_nodes=[{"name": "disk1"}], force=True)
+        assert is_logged_in(initiator)
+        assert not run("target_config", bdevs=[larger], target_nodes=[{"name": "disk1"}])["changed"]
+
+
+@beyond_spdk
+def test_a_portal_comes_and_goes_while_the_group_listens(run: Run, tmp_path: Path) -> None:
+    config = serve(run, tmp_path)
+    portals = config["portal_groups"][0]["portals"]
+    more = [*portals, f"127.0.0.1:{free_port()}"]
+    with log_in(config) as initiator:
+        assert run("portal_group", tag=1, portals=more)["actions"][0]["sessions"] == []
+        run("portal_group", tag=1, portals=more[1:], force=True)
+        assert is_logged_in(initiator)
+    with log_in({"portal_groups": [{"portals": more[1:]}]}) as another:
+        assert is_logged_in(another)
+    assert not run("portal_group", tag=1, portals=more[1:])["changed"]
 
 
 def test_wrong_options_are_all_named_and_nothing_is_sent(run: Run, engine: Engine) -> None:
@@ -328,7 +404,7 @@ def test_a_portal_the_host_lacks_leaves_the_old_group_serving(run: Run, engine: 
     before = everything(engine)
     failed = run("portal_group", fails=True, tag=1, portals=["192.0.2.77:3260"], force=True)
     assert "192.0.2.77" in failed["msg"]
-    assert "Put back as before: portal group 1" in failed["msg"]
+    assert not SPDK or "Put back as before: portal group 1" in failed["msg"]
     assert everything(engine) == before
     with log_in(config) as initiator:
         assert is_logged_in(initiator)

@@ -36,7 +36,11 @@ def foretold(place: Place, *flags: str, fails: bool = False, **variables: Any) -
 
 def test_a_run_is_foretold_for_every_distribution_without_telling_a_secret(place: Place) -> None:
     played = foretold(
-        place, "-vvv", iscsi_initiator_multipath=True, iscsi_initiator_sysctl={"net.core.rmem_max": 1048576}
+        place,
+        "-vvv",
+        iscsi_initiator_multipath=True,
+        iscsi_initiator_sysctl={"net.core.rmem_max": 1048576},
+        iscsi_initiator_settings={"discovery.sendtargets.auth.password": MSECRET},
     )
     assert {host: counters["failed"] for host, counters in played.recap.items()} == dict.fromkeys(FACTS, 0)
     asked = dict(re.findall(r'changed: \[(\w+)\] => \{\s*"asked": "([^"]+)"', played.output))

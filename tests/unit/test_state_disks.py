@@ -58,15 +58,15 @@ def test_a_namespace_that_is_not_there_is_named_with_those_that_are(engine: Fake
     assert "Controller NVMe1 does not give it. Known bdevs: NVMe1n1." in refused(engine, target_nodes=[node("NVMe1n2")])
 
 
-def test_another_address_replaces_the_controller_and_the_nodes_around_it(serving: FakeEngine) -> None:
+def test_another_address_replaces_the_controller_while_its_lun_is_away(serving: FakeEngine) -> None:
     moved: dict[str, Any] = {"bdevs": [{"name": "NVMe1", "address": "0000:04:00.0"}], "target_nodes": [{"name": "n1"}]}
     assert "puts another device in its place" in refused(serving, **moved)
     execute(planned(serving, force=True, **moved), serving)
     assert [call.method for call in serving.written] == [
-        "iscsi_delete_target_node",
+        "iscsi_target_node_remove_lun",
         "bdev_nvme_detach_controller",
         "bdev_nvme_attach_controller",
-        "iscsi_create_target_node",
+        "iscsi_target_node_add_lun",
     ]
 
 

@@ -116,26 +116,26 @@ def test_spdk_replaces_a_node_with_sessions_to_add_a_lun(spdk: FakeEngine) -> No
     ],
 )
 def test_what_a_node_cannot_change_replaces_it_which_needs_force_and_names_who_is_logged_in(
-    engine: FakeEngine, change: dict[str, Any]
+    spdk: FakeEngine, change: dict[str, Any]
 ) -> None:
     node = {"name": "n1", **change}
-    [operation] = planned(engine, force=True, target_nodes=[node])
+    [operation] = planned(spdk, force=True, target_nodes=[node])
     assert operation.action == "replace"
-    [problem] = refused(engine, target_nodes=[node])
+    [problem] = refused(spdk, target_nodes=[node])
     assert problem.endswith(", which is away meanwhile. Nothing was changed. Set force: true to allow it.")
-    engine.log_in("n1")
-    engine.log_in("n1", initiator="iqn.2020-01.test:other", address="10.0.0.8")
-    engine.log_in("n2")
-    [problem] = refused(engine, target_nodes=[node])
-    assert "drops 2 sessions: iqn.2020-01.test:host (10.0.0.7), iqn.2020-01.test:other (10.0.0.8). " in problem
+    spdk.log_in("n1")
+    spdk.log_in("n1", address="10.0.0.8")
+    spdk.log_in("n2")
+    [problem] = refused(spdk, target_nodes=[node])
+    assert "drops 2 sessions: 10.0.0.7, 10.0.0.8. " in problem
     assert "Set force: true" in problem
 
 
-def test_a_replaced_node_keeps_its_authentication(engine: FakeEngine) -> None:
-    engine.auth_groups[7] = {}
-    engine.nodes[f"{BASE}:n1"].update(disable_chap=False, require_chap=True, chap_group=7)
-    execute(planned(engine, force=True, target_nodes=[{"name": "n1", "queue_depth": 32}]), engine)
-    node = engine.nodes[f"{BASE}:n1"]
+def test_a_replaced_node_keeps_its_authentication(spdk: FakeEngine) -> None:
+    spdk.auth_groups[7] = {}
+    spdk.nodes[f"{BASE}:n1"].update(disable_chap=False, require_chap=True, chap_group=7)
+    execute(planned(spdk, force=True, target_nodes=[{"name": "n1", "queue_depth": 32}]), spdk)
+    node = spdk.nodes[f"{BASE}:n1"]
     assert (node["disable_chap"], node["require_chap"], node["chap_group"]) == (False, True, 7)
 
 
@@ -144,14 +144,14 @@ def test_a_file_grows_while_it_is_served(engine: FakeEngine) -> None:
     assert told(planned(engine, bdevs=[{"name": "file", "size": "2GiB"}])) == ["edit bdev file: size 1GiB → 2GiB"]
 
 
-def test_a_memory_disk_of_another_size_loses_its_data_and_takes_its_nodes_along(engine: FakeEngine) -> None:
-    engine.log_in("n1")
-    variables: dict[str, Any] = {**CONFIG, "bdevs": [{"name": "mem", "size": "128MiB"}]}
-    bdev, node = refused(engine, **variables)
+def test_a_memory_disk_of_another_size_loses_its_data_and_takes_its_nodes_along(spdk: FakeEngine) -> None:
+    spdk.log_in("n1")
+    variables: dict[str, Any] = {"target_nodes": [{"name": "n1"}], "bdevs": [{"name": "mem", "size": "128MiB"}]}
+    bdev, node = refused(spdk, **variables)
     assert bdev.startswith("replace bdev mem: size 64MiB → 128MiB, loses its data, which is in memory. ")
     assert node.startswith(f"replace target node {BASE}:n1: its bdev mem is replaced, drops 1 session: ")
-    execute(planned(engine, force=True, **variables), engine)
-    assert [call.method for call in engine.written] == [
+    execute(planned(spdk, force=True, **variables), spdk)
+    assert [call.method for call in spdk.written] == [
         "iscsi_delete_target_node",
         "bdev_malloc_delete",
         "bdev_malloc_create",
@@ -181,19 +181,19 @@ def test_the_file_of_a_removed_bdev_stays_unless_told(engine: FakeEngine) -> Non
     assert engine.files == {}
 
 
-def test_other_portals_replace_the_group_and_its_maps_come_back(engine: FakeEngine) -> None:
-    engine.log_in("n1")
-    engine.log_in("n2")
+def test_other_portals_replace_the_group_and_its_maps_come_back(spdk: FakeEngine) -> None:
+    spdk.log_in("n1")
+    spdk.log_in("n2")
     group = [{"tag": 1, "portals": ["10.0.0.2"]}]
-    [problem] = refused(engine, portal_groups=group)
+    [problem] = refused(spdk, portal_groups=group)
     assert problem.startswith(
         "replace portal group 1: portals 10.0.0.1:3260 → 10.0.0.2:3260, closes the portal of 2 sessions: "
     )
-    before = {name: list(node["pg_ig_maps"]) for name, node in engine.nodes.items()}
-    operations = planned(engine, portal_groups=group, force=True)
+    before = {name: list(node["pg_ig_maps"]) for name, node in spdk.nodes.items()}
+    operations = planned(spdk, portal_groups=group, force=True)
     assert told(operations)[1] == f"edit target node {BASE}:n1: portal group 1 is replaced"
-    execute(operations, engine)
-    assert {name: node["pg_ig_maps"] for name, node in engine.nodes.items()} == before
+    execute(operations, spdk)
+    assert {name: node["pg_ig_maps"] for name, node in spdk.nodes.items()} == before
 
 
 @pytest.mark.parametrize("session", [{"target_addr": "10.0.0.99"}, {"portal_group_tag": 7}])
@@ -206,12 +206,12 @@ def test_sessions_that_came_by_another_portal_do_not_count(engine: FakeEngine, s
 
 @pytest.mark.parametrize("group", [{"private": True}, {"portals": ["10.0.0.1", "10.0.0.2"]}])
 def test_a_replaced_group_that_keeps_the_portal_of_a_session_names_nobody(
-    engine: FakeEngine, group: dict[str, Any]
+    spdk: FakeEngine, group: dict[str, Any]
 ) -> None:
-    engine.log_in("n1")
-    replaced = planned(engine, force=True, portal_groups=[{"tag": 1, **group}])[0]
+    spdk.log_in("n1")
+    replaced = planned(spdk, force=True, portal_groups=[{"tag": 1, **group}])[0]
     assert (replaced.action, replaced.sessions) == ("replace", ())
-    [problem] = refused(engine, portal_groups=[{"tag": 1, **group}])
+    [problem] = refused(spdk, portal_groups=[{"tag": 1, **group}])
     assert problem.endswith(", which is away meanwhile. Nothing was changed. Set force: true to allow it.")
 
 
@@ -253,12 +253,12 @@ def test_two_groups_swap_their_portals(engine: FakeEngine) -> None:
     assert planned(engine, portal_groups=groups) == []
 
 
-def test_a_replaced_node_serves_until_its_new_disk_is_there(engine: FakeEngine) -> None:
-    bdevs = [{"name": "big", "type": "aio", "path": "/srv/big", "size": "1TiB"}]
+def test_a_replaced_node_serves_until_its_new_disk_is_there(spdk: FakeEngine) -> None:
+    bdevs = [{"name": "big", "type": "malloc", "size": "1GiB"}]
     nodes = [{"name": "n1", "luns": [{"id": 0, "bdev": "big"}]}]
-    execute(planned(engine, force=True, bdevs=bdevs, target_nodes=nodes), engine)
-    assert [call.method for call in engine.written] == [
-        "bdev_aio_create",
+    execute(planned(spdk, force=True, bdevs=bdevs, target_nodes=nodes), spdk)
+    assert [call.method for call in spdk.written] == [
+        "bdev_malloc_create",
         "iscsi_delete_target_node",
         "iscsi_create_target_node",
     ]
@@ -281,19 +281,19 @@ def test_prune_leaves_bdevs_of_other_types_alone(engine: FakeEngine) -> None:
     assert ("bdev", "NVMe1n1") not in [each.ref for each in planned(engine, prune=True, force=True)]
 
 
-def test_a_replacement_that_fails_puts_back_what_was_there(engine: FakeEngine) -> None:
-    before = {name: list(node["pg_ig_maps"]) for name, node in engine.nodes.items()}
+def test_a_replacement_that_fails_puts_back_what_was_there(spdk: FakeEngine) -> None:
+    before = {name: list(node["pg_ig_maps"]) for name, node in spdk.nodes.items()}
 
     def not_our_address(call: Call) -> bool:
         return call.method == "iscsi_create_portal_group" and "192.0.2.1" in str(call.params)
 
-    engine.fail_at = not_our_address
+    spdk.fail_at = not_our_address
     with pytest.raises(
         Failed, match=r"Failed to replace portal group 1: .*told to fail.*Put back as before: portal group 1"
     ):
-        execute(planned(engine, force=True, portal_groups=[{"tag": 1, "portals": ["192.0.2.1"]}]), engine)
-    assert engine.portal_groups[1]["portals"] == [{"host": "10.0.0.1", "port": "3260"}]
-    assert {name: node["pg_ig_maps"] for name, node in engine.nodes.items()} == before
+        execute(planned(spdk, force=True, portal_groups=[{"tag": 1, "portals": ["192.0.2.1"]}]), spdk)
+    assert spdk.portal_groups[1]["portals"] == [{"host": "10.0.0.1", "port": "3260"}]
+    assert {name: node["pg_ig_maps"] for name, node in spdk.nodes.items()} == before
 
 
 def test_a_failure_says_what_was_done_and_the_rest_is_not_sent(engine: FakeEngine) -> None:

@@ -183,6 +183,8 @@ def configurations(draw: st.DrawFn, builtin: bool = True) -> Variables:
         groups = sorted({each["initiator_group"] for each in node["maps"]})
         for lun in node["luns"]:
             lun["initiator_groups"] = draw(st.lists(st.sampled_from(groups), max_size=2, unique=True))
+            lun.update(readonly=draw(st.booleans()), removable=draw(st.booleans()))
+        node["enabled"] = draw(st.booleans())
         ways = sorted({each["portal_group"] for each in node["maps"]} & set(public))
         elsewhere = st.sampled_from(["192.0.2.1:3260", "[fd00::99]:3261"])
         chosen = [tag for tag in ways if draw(st.booleans())]
@@ -336,3 +338,30 @@ def test_a_plan_does_not_depend_on_the_order_of_the_variables(way: Way) -> None:
     converge(twin, backwards, prune=True, force=True)
     assert content(engine).keys() == content(twin).keys()
     assert planned(twin, after, prune=True) == []
+
+
+@given(ways(), st.booleans())
+def test_who_is_logged_in_stays_and_without_force_keeps_all_luns(way: Way, force: bool) -> None:
+    """On the engine of the collection; a session ends only with its node, or when that is disabled."""
+    assume(way.builtin)
+    engine = running(way.before)
+    for node in way.before["target_nodes"]:
+        if node["enabled"]:
+            engine.log_in(node["name"])
+    connections, luns = list(engine.connections), disks(engine)
+    with suppress(Refused, Failed):
+        converge(engine, way.after, force=force)
+    disabled = {node["name"] for node in way.after["target_nodes"] if force and not node["enabled"]}
+    kept = [each for each in connections if each["target_node_name"] not in disabled]
+    assert [each for each in engine.connections if each["target_node_name"] not in disabled] == kept
+    if not force:
+        later = disks(engine)
+        assert all(luns[each["target_node_name"]] <= later[each["target_node_name"]] for each in connections)
+
+
+def disks(engine: FakeEngine) -> dict[str, set[tuple[int, str]]]:
+    """What the LUNs of the nodes are, by the short name of each."""
+    return {
+        name.partition(":")[2]: {(lun["lun_id"], lun["bdev_name"]) for lun in node["luns"]}
+        for name, node in engine.nodes.items()
+    }

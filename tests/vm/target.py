@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from typing import Final
 
+from pdu import cdb
 from pdu.initiator import Closed, Initiator, LoginRefused
 
 from .machine import Machine
@@ -29,3 +31,12 @@ def login() -> Initiator:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
+
+
+def geometry(session: Initiator, lun: int) -> tuple[int, int]:
+    """Number of blocks, and bytes in each."""
+    while True:
+        outcome = session.read(cdb.read_capacity_10(), 8, lun=lun)
+        if outcome.status == 0:  # the first command tells a unit attention
+            last, size = struct.unpack(">LL", outcome.data)
+            return last + 1, size

@@ -69,7 +69,7 @@ def test_a_volume_that_was_pruned_left_nothing(host: Host) -> None:
 
 
 def test_only_root_can_read_the_records(host: Host) -> None:
-    modes = host.check_output("find /etc/iscsi/nodes -type f -printf '%%m\\n'").split()
+    modes = host.check_output("find /etc/iscsi/nodes -type f -printf '%m\\n'").split()
     assert set(modes) == {"600"}
 
 

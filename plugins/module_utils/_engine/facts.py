@@ -43,6 +43,8 @@ MAX_QUEUE_DEPTH: Final = 256
 DEFAULT_QUEUE_DEPTH: Final = 64
 
 DEFAULT_DRAIN_SECONDS: Final = 5
+MIN_HTTP_SECRET: Final = 8
+"""Characters of a password or a token for the management over HTTP."""
 """How long initiators may take to log out when the engine stops."""
 
 BLOCK_SIZES: Final = (512, 4096)

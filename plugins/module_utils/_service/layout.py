@@ -31,6 +31,11 @@ class Layout(NamedTuple):
         return os.path.join(self.run_dir, "engine.pid")
 
     @property
+    def http_credentials(self) -> str:
+        """Who may use the management over HTTP."""
+        return os.path.join(self.state_dir, "http-credentials")
+
+    @property
     def directories(self) -> tuple[str, ...]:
         """Every directory that holds files of the engine, parents first."""
         files = (self.archive, self.log_file, self.socket)

@@ -71,6 +71,9 @@ class Manager(Protocol):
     def restart(self, force: bool) -> None:
         """End the running engine and start it again."""
 
+    def reload(self) -> None:
+        """Let the running engine read its credentials again."""
+
     def stop(self, force: bool) -> None:
         """End the running engine cleanly; ``force`` allows killing one that does not end."""
 

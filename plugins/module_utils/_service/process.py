@@ -92,6 +92,11 @@ class ProcessManager:
         self.stop(force)
         self.start()
 
+    def reload(self) -> None:
+        pid = self.running()
+        if pid is not None:
+            self._signal(pid, signal.SIGHUP)
+
     def stop(self, force: bool) -> None:
         pid = self.running()
         if pid is not None:

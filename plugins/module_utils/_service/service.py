@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .manager import Ask, Manager
     from .options import StartOptions
     from .settings import Startable
+    from .web import CredentialsFile
 
 
 class Request(NamedTuple):
@@ -56,9 +57,16 @@ class Service:
     """One engine on this host. ``apply`` false only looks."""
 
     def __init__(
-        self, settings: Startable, manager: Manager, ask: Ask, apply: bool, options: StartOptions | None = None
+        self,
+        settings: Startable,
+        manager: Manager,
+        ask: Ask,
+        apply: bool,
+        options: StartOptions | None = None,
+        credentials: CredentialsFile | None = None,
     ) -> None:
         self._options = options
+        self._credentials = credentials
         self._settings = settings
         self._manager = manager
         self._ask = ask
@@ -87,6 +95,7 @@ class Service:
                 return Outcome(actions, before, before, found, pid, needs_archive=True)
             actions.append(installation(found, wanted))
         actions += self._take(self._manager.define())
+        actions += self._take(self._admit(before["command"]))
         after = self._shown(wanted, before["command"], self._manager.intended())
         if not request.runs:
             kept = {"enabled": before["enabled"]} if "enabled" in before else {}
@@ -100,6 +109,15 @@ class Service:
         actions += self._take(step)
         new_pid = pid if not step else self._manager.running() if self._apply else None
         return Outcome(actions, before, after, wanted, new_pid, restarted=bool(step) and pid is not None, reason=reason)
+
+    def _admit(self, command: list[str] | None) -> Iterator[Step]:
+        """Who may use the management over HTTP; an engine that runs by ``command`` reads it again if it uses it."""
+        if self._credentials is None:
+            return
+        saving = list(self._credentials.saving())
+        yield from saving
+        if saving and saving[0].action == "write" and self._credentials.path in (command or ()):
+            yield Step("reload", "engine", "its credentials changed", self._manager.reload)
 
     def _run(self, request: Request, wanted: Installed, pid: int | None) -> tuple[str, list[Step]]:
         """Why the engine has to be started or started again, and how; nothing when it runs as wanted."""

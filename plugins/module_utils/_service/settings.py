@@ -11,6 +11,7 @@ from .users import USER
 
 if TYPE_CHECKING:
     from .layout import Layout
+    from .web import Web
 
 
 class Startable(Protocol):
@@ -24,9 +25,10 @@ class Startable(Protocol):
 
 
 class Settings(NamedTuple):
-    """``cpumask`` and ``log_level`` are None for the engine's own defaults; ``groups`` are supplementary.
+    """``cpumask``, ``log_level`` and ``drain_seconds`` are None for the engine's own defaults.
 
-    ``privileged`` is for drivers in user space, which need root.
+    ``groups`` are supplementary. ``privileged`` is for drivers in user space, which need root. ``http`` is None for no
+    management over HTTP.
     """
 
     layout: Layout
@@ -35,6 +37,8 @@ class Settings(NamedTuple):
     log_level: str | None = None
     groups: tuple[str, ...] = ()
     privileged: bool = False
+    drain_seconds: int | None = None
+    http: Web | None = None
 
     @property
     def user(self) -> str:
@@ -49,4 +53,8 @@ class Settings(NamedTuple):
             command += ["-m", self.cpumask]
         if self.log_level is not None:
             command += ["--log-level", self.log_level]
+        if self.drain_seconds is not None:
+            command += ["--drain-seconds", str(self.drain_seconds)]
+        if self.http is not None:
+            command += self.http.arguments(paths)
         return command

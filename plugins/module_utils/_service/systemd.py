@@ -81,6 +81,9 @@ class SystemdUnit:
         del force  # systemd kills what does not end in TimeoutStopSec
         self._bring_up("restart")
 
+    def reload(self) -> None:
+        self._systemctl("reload", self.unit)
+
     def stop(self, force: bool) -> None:
         del force
         self._systemctl("stop", self.unit)

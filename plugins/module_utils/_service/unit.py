@@ -53,7 +53,7 @@ def unit_text(settings: Settings) -> str:
         ("ExecReload", "/bin/kill -HUP $MAINPID"),
         ("Restart", "on-failure"),
         ("RestartSec", "1"),
-        ("TimeoutStopSec", "60"),
+        ("TimeoutStopSec", str(60 + (settings.drain_seconds or 0))),
         ("WatchdogSec", "60"),
         # root is named, too: then systemd gives it the state directory, and takes that back for another user.
         ("User", user),

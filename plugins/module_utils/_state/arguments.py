@@ -113,6 +113,8 @@ _OBJECTS: Final[Mapping[str, Arguments]] = {
                 "id": {"type": "int", "default": 0},
                 "bdev": {"type": "str", "required": True},
                 "initiator_groups": {"type": "list", "elements": "int"},
+                "readonly": {"type": "bool"},
+                "removable": {"type": "bool"},
             },
         },
         "maps": {
@@ -126,6 +128,7 @@ _OBJECTS: Final[Mapping[str, Arguments]] = {
         "queue_depth": {"type": "int"},
         "header_digest": {"type": "bool"},
         "data_digest": {"type": "bool"},
+        "enabled": {"type": "bool"},
         **_POLICY,
         "redirects": {
             "type": "list",

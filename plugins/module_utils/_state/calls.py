@@ -13,8 +13,9 @@ from .._rpc import Call
 from . import bdev_calls
 from .auth import INHERIT, AuthGroup, DiscoveryAuth, Secret, loosens, rpc_policy
 from .base import AUTH_GROUP, BDEV, DISCOVERY_AUTH, INITIATOR_GROUP, PORTAL_GROUP, TARGET_NODE
-from .model import InitiatorGroup, Lun, Map, PortalGroup, Redirect, TargetNode
+from .model import DISABLE, REMOVE_LUN, SET_OPTIONS, InitiatorGroup, Lun, Map, PortalGroup, Redirect, TargetNode
 from .operations import Operation, as_kind
+from .portals import Portal
 from .schedule import CHANGE, DOWN, UP, Step
 
 _LUNS_PER_CALL: Final = 64
@@ -66,21 +67,46 @@ def _discovery_auth_change(operation: Operation) -> _Calls:
 
 def _portal_group_up(operation: Operation) -> _Calls:
     group = as_kind(PortalGroup, operation.after)
-    portals = [{"host": portal.host, "port": str(portal.port)} for portal in group.portals]
     private = {"private": True} if group.private else {}
-    yield Call("iscsi_create_portal_group", {"tag": group.tag, "portals": portals, **private})
+    yield Call("iscsi_create_portal_group", {"tag": group.tag, "portals": _portals(group.portals), **private})
     if group.chap != INHERIT:
-        yield from _portal_group_change(operation)
+        yield _set_portal_auth(group)
 
 
 def _portal_group_change(operation: Operation) -> _Calls:
-    group = as_kind(PortalGroup, operation.after)
-    policy = {"inherit": True} if group.chap == INHERIT else rpc_policy(group.chap, group.auth_group)
-    yield Call("iscsi_portal_group_set_auth", {"tag": group.tag, **policy})
+    """New portals before old ones go, apart from those that the operation has released."""
+    before, after = as_kind(PortalGroup, operation.before), as_kind(PortalGroup, operation.after)
+    if (before.chap, before.auth_group) != (after.chap, after.auth_group):
+        yield _set_portal_auth(after)
+    gone = {*after.portals, *operation.released}
+    moves = {
+        "add": [portal for portal in after.portals if portal not in before.portals],
+        "remove": [portal for portal in before.portals if portal not in gone],
+    }
+    for verb, portals in moves.items():
+        if portals:
+            yield _move_portals(verb, after, portals)
 
 
 def _portal_group_down(operation: Operation) -> _Calls:
-    yield Call("iscsi_delete_portal_group", {"tag": as_kind(PortalGroup, operation.before).tag})
+    before = as_kind(PortalGroup, operation.before)
+    if operation.removes:
+        yield Call("iscsi_delete_portal_group", {"tag": before.tag})
+    else:
+        yield _move_portals("remove", before, [portal for portal in before.portals if portal in operation.released])
+
+
+def _set_portal_auth(group: PortalGroup) -> Call:
+    policy = {"inherit": True} if group.chap == INHERIT else rpc_policy(group.chap, group.auth_group)
+    return Call("iscsi_portal_group_set_auth", {"tag": group.tag, **policy})
+
+
+def _move_portals(verb: str, group: PortalGroup, portals: Iterable[Portal]) -> Call:
+    return Call(f"iscsi_portal_group_{verb}_portals", {"tag": group.tag, "portals": _portals(portals)})
+
+
+def _portals(portals: Iterable[Portal]) -> list[dict[str, str]]:
+    return [{"host": portal.host, "port": str(portal.port)} for portal in portals]
 
 
 def _initiator_group_up(operation: Operation) -> _Calls:
@@ -124,10 +150,18 @@ def _target_node_up(operation: Operation) -> _Calls:
     )
     yield from _add_luns(node, luns[_LUNS_PER_CALL:])
     yield from _set_redirects(node, node.redirects)
+    if not node.enabled:
+        yield Call(DISABLE, {"name": node.name})
 
 
 def _target_node_down(operation: Operation) -> _Calls:
-    yield Call("iscsi_delete_target_node", {"name": as_kind(TargetNode, operation.before).name})
+    before = as_kind(TargetNode, operation.before)
+    if operation.removes:
+        yield Call("iscsi_delete_target_node", {"name": before.name})
+        return
+    for lun in sorted(before.luns):
+        if lun in operation.released:
+            yield Call(REMOVE_LUN, {"name": before.name, "lun_id": lun.id})
 
 
 def _target_node_change(operation: Operation) -> _Calls:
@@ -138,11 +172,14 @@ def _target_node_change(operation: Operation) -> _Calls:
         params = {"name": after.name, **rpc_policy(after.chap, after.auth_group)}
         policy.append(Call("iscsi_target_node_set_auth", params))
     opens = loosens(before.chap, after.chap)
+    if before.enabled and not after.enabled:
+        yield Call(DISABLE, {"name": after.name})
     yield from () if opens else policy
-    live_luns = {lun.disk: lun.initiator_groups for lun in before.luns}
-    yield from _add_luns(after, sorted(lun for lun in after.luns if lun.disk not in live_luns))
+    yield from _set_options(before, after)
+    live_luns = {lun.fixed: lun.initiator_groups for lun in before.luns if lun not in operation.released}
+    yield from _add_luns(after, sorted(lun for lun in after.luns if lun.fixed not in live_luns))
     for lun in sorted(after.luns):
-        if lun.initiator_groups != live_luns.get(lun.disk, lun.initiator_groups):
+        if lun.initiator_groups != live_luns.get(lun.fixed, lun.initiator_groups):
             yield _mask(after, lun)
     left = [each for each in before.maps if each not in operation.detached]
     live, wanted = _groups(left), _groups(after.maps)
@@ -158,6 +195,16 @@ def _target_node_change(operation: Operation) -> _Calls:
             yield Call(f"iscsi_target_node_{verb}_pg_ig_maps", {"name": after.name, "pg_ig_maps": _maps(maps)})
     yield from _set_redirects(after, (each for each in after.redirects if each not in redirects))
     yield from policy if opens else ()
+    if after.enabled and not before.enabled:
+        yield Call("iscsi_target_node_enable", {"name": after.name})
+
+
+def _set_options(before: TargetNode, after: TargetNode) -> _Calls:
+    """What is for the next login: the alias, the queue depth and the digests."""
+    names = {"alias": "alias_name", **{name: name for name in ("queue_depth", "header_digest", "data_digest")}}
+    values = {rpc: getattr(after, name) for name, rpc in names.items() if getattr(after, name) != getattr(before, name)}
+    if values:
+        yield Call(SET_OPTIONS, {"name": after.name, **values})
 
 
 def _set_redirects(node: TargetNode, redirects: Iterable[Redirect]) -> _Calls:
@@ -169,7 +216,7 @@ def _set_redirects(node: TargetNode, redirects: Iterable[Redirect]) -> _Calls:
 
 def _add_luns(node: TargetNode, luns: Iterable[Lun]) -> _Calls:
     for lun in luns:
-        params = {"name": node.name, "bdev_name": lun.bdev, "lun_id": lun.id}
+        params = {"name": node.name, "bdev_name": lun.bdev, "lun_id": lun.id, **lun.flags}
         yield Call("iscsi_target_node_add_lun", params)
         if lun.initiator_groups:
             yield _mask(node, lun)
@@ -177,7 +224,7 @@ def _add_luns(node: TargetNode, luns: Iterable[Lun]) -> _Calls:
 
 def _lun(lun: Lun) -> dict[str, Any]:
     mask = {"initiator_groups": list(lun.initiator_groups)} if lun.initiator_groups else {}
-    return {"lun_id": lun.id, "bdev_name": lun.bdev, **mask}
+    return {"lun_id": lun.id, "bdev_name": lun.bdev, **lun.flags, **mask}
 
 
 def _mask(node: TargetNode, lun: Lun) -> Call:

@@ -13,7 +13,6 @@ from .._rpc import CallError, RpcError, Unreachable
 from .auth import hide
 from .base import PORTAL_GROUP, Ref, label
 from .calls import calls
-from .model import TargetNode
 from .operations import CREATE, Operation
 from .reader import Client
 from .schedule import Step, levels
@@ -69,13 +68,18 @@ def execute(operations: Sequence[Operation], client: Client) -> None:
 
 
 def _put_back(lost: Sequence[Operation], undone: Sequence[Operation], client: Client) -> list[Operation]:
-    """Create what is down again as it was, with the maps that went with a portal group; returns what succeeded."""
+    """Create what is down again as it was, with the maps that went with a portal group, and give back what edits took.
+
+    Returns what succeeded.
+    """
     groups = {each.ref for each in lost}
-    restored = [replace(each, action=CREATE, before=None, after=each.before) for each in lost]
+    restored = [replace(each, action=CREATE, before=None, after=each.before) for each in lost if each.removes]
     for each in undone:
-        maps = {every for every in each.detached if (PORTAL_GROUP, every.portal_group) in groups}
-        if maps and isinstance(each.before, TargetNode):
-            restored.append(replace(each, after=each.before, detached=frozenset(maps)))
+        maps = frozenset(every for every in each.detached if (PORTAL_GROUP, every.portal_group) in groups)
+        is_parted = bool(each.released) and each.ref in groups
+        if maps or is_parted:
+            left = each.of_before(released=False) if is_parted else each.before
+            restored.append(replace(each, before=left, after=each.before, detached=maps, released=frozenset()))
     succeeded: list[Operation] = []
     for level in levels(restored):
         try:

@@ -1,12 +1,12 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who loses sight of a LUN when its initiator groups change."""
+"""Who loses sight of a LUN when it goes or its initiator groups change."""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from .base import INITIATOR_GROUP, Ref
 from .model import InitiatorGroup, Lun, Object, Session, TargetNode
@@ -14,11 +14,18 @@ from .portals import ANY
 from .scene import Scene
 
 
-def losing(live: TargetNode, want: TargetNode, scene: Scene) -> tuple[Session, ...]:
-    """Sessions that see a LUN of ``live`` and do not see it in ``want``, or of which nobody can tell."""
+def losing(live: TargetNode, want: TargetNode, released: Set[object], scene: Scene) -> tuple[Session, ...]:
+    """Sessions that see a LUN of ``live`` and do not see it in ``want``, or of which nobody can tell.
+
+    Nobody sees those that are ``released``, even if they come again. A node that is disabled loses all sessions.
+    """
+    if live.enabled and not want.enabled:
+        return scene.sessions_of(live)
     after = {lun.disk: lun.initiator_groups for lun in want.luns}
     narrowed = [
-        (lun, after[lun.disk] or ()) for lun in live.luns if after.get(lun.disk, ()) not in ((), lun.initiator_groups)
+        (lun, () if lun in released else after[lun.disk] or ())
+        for lun in live.luns
+        if lun in released or after.get(lun.disk, ()) not in ((), lun.initiator_groups)
     ]
     if not narrowed:
         return ()

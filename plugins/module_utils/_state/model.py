@@ -115,25 +115,43 @@ def respelled(wanted: Sequence[str], live: Sequence[str], canonical: Callable[[s
 class Lun(NamedTuple):
     """``initiator_groups`` are the tags of those who see it, in order; all see it if there are none.
 
-    None, in a wish, is whoever sees it now.
+    None, in a wish, is what it is now.
     """
 
     id: int
     bdev: str
     initiator_groups: tuple[int, ...] | None = ()
+    readonly: bool | None = False
+    removable: bool | None = False
 
     @property
     def disk(self) -> tuple[int, str]:
-        """What is fixed as long as it is there."""
+        """What makes it the same disk to whoever uses it."""
         return self.id, self.bdev
+
+    @property
+    def fixed(self) -> Lun:
+        """What does not change as long as it is there: all but who sees it."""
+        return self._replace(initiator_groups=())
+
+    def with_rest_of(self, live: Lun) -> Lun:
+        """This wish with what ``live`` is where nothing is said."""
+        return self._replace(
+            **{name: of_live for name, of_live in live._asdict().items() if getattr(self, name) is None}
+        )
+
+    @property
+    def flags(self) -> dict[str, bool]:
+        """Those of ``readonly`` and ``removable`` that are set."""
+        return {name: True for name, value in (("readonly", self.readonly), ("removable", self.removable)) if value}
 
     def show(self) -> dict[str, Any]:
         mask = {"initiator_groups": list(self.initiator_groups)} if self.initiator_groups else {}
-        return {"id": self.id, "bdev": self.bdev, **mask}
+        return {"id": self.id, "bdev": self.bdev, **mask, **self.flags}
 
     def __str__(self) -> str:
         mask = f" for {'+'.join(map(str, self.initiator_groups))}" if self.initiator_groups else ""
-        return f"{self.id}={self.bdev}{mask}"
+        return " ".join([f"{self.id}={self.bdev}", *self.flags]) + mask
 
 
 class Map(NamedTuple):
@@ -178,14 +196,16 @@ class TargetNode(BaseObject):
     chap: str = NONE
     auth_group: int | None = None
     redirects: tuple[Redirect, ...] = ()
+    enabled: bool = True
+    """Otherwise nobody may log in."""
 
     @classmethod
     def create(cls, given: Mapping[str, Any]) -> TargetNode:
-        return cls(**with_policy(_with_masks(given, ()), NONE, None))
+        return cls(**with_policy(_completed(given, ()), NONE, None))
 
     def edited(self, given: Mapping[str, Any]) -> TargetNode:
         """A redirect that is not asked for ends with the last map of its portal group."""
-        edited = super().edited(with_policy(_with_masks(given, self.luns), self.chap, self.auth_group))
+        edited = super().edited(with_policy(_completed(given, self.luns), self.chap, self.auth_group))
         return edited if "redirects" in given or not edited.redirects else edited.with_maps(edited.maps)
 
     def with_maps(self, maps: tuple[Map, ...]) -> TargetNode:
@@ -220,14 +240,16 @@ class TargetNode(BaseObject):
             "chap": self.chap,
             "auth_group": self.auth_group,
             "redirects": [{**each._asdict(), "address": str(each.address)} for each in self.redirects],
+            "enabled": self.enabled,
         }
 
     def readable(self, earlier: BaseObject | None) -> dict[str, Any]:
-        """With the lists as lines, and without redirects where there are none."""
+        """With the lists as lines, and without what few nodes are: redirected or disabled."""
         shown = super().readable(earlier)
         lists = {"luns": sorted(self.luns), "maps": self.maps, "redirects": self.redirects}
         shown.update({name: [str(each) for each in entries] for name, entries in lists.items()})
-        return shown if self.redirects else {name: value for name, value in shown.items() if name != "redirects"}
+        usual = {name for name, is_so in (("redirects", not self.redirects), ("enabled", self.enabled)) if is_so}
+        return {name: value for name, value in shown.items() if name not in usual}
 
     def words(self, name: str, earlier: BaseObject | None) -> str:
         return super().words(name, earlier) if name != "luns" else ", ".join(map(str, sorted(self.luns))) or "none"
@@ -243,15 +265,12 @@ class TargetNode(BaseObject):
             yield (AUTH_GROUP, self.auth_group)
 
 
-def _with_masks(given: Mapping[str, Any], live: Sequence[Lun]) -> Mapping[str, Any]:
-    """``given`` with those who see a LUN now where nobody says who shall."""
-    if all(lun.initiator_groups is not None for lun in given.get("luns", ())):
+def _completed(given: Mapping[str, Any], live: Sequence[Lun]) -> Mapping[str, Any]:
+    """``given`` with what the LUNs are now where nobody says what they shall be."""
+    if all(None not in lun for lun in given.get("luns", ())):
         return given
-    masks = {lun.disk: lun.initiator_groups for lun in live}
-    luns = (
-        lun if lun.initiator_groups is not None else Lun(lun.id, lun.bdev, masks.get(lun.disk, ()))
-        for lun in given["luns"]
-    )
+    known = {lun.disk: lun for lun in live}
+    luns = (lun.with_rest_of(known.get(lun.disk) or Lun(*lun.disk)) for lun in given["luns"])
     return {**given, "luns": tuple(luns)}
 
 
@@ -275,6 +294,12 @@ class Session(NamedTuple):
         return f"{self.initiator} ({self.address})" if self.initiator else self.address
 
 
+REMOVE_LUN: Final = "iscsi_target_node_remove_lun"
+SET_OPTIONS: Final = "iscsi_target_node_set_options"
+DISABLE: Final = "iscsi_target_node_disable"
+"""Methods that not every engine has, and that decide what is changed while it serves."""
+
+
 @dataclass(frozen=True)
 class Capabilities:
     """What the engine is and what it can do while it runs; by default what ours can, before it is asked."""
@@ -295,6 +320,8 @@ class Capabilities:
     drops_portal_auth: bool = True
     """A portal group goes back to the policy for discovery in general without being made again."""
     masks_luns: bool = True
+    flags_luns: bool = True
+    """A target node shows a LUN as read-only or removable."""
 
     def has(self, method: str) -> bool:
         """Whether there is such a method; an engine that has not been asked has all."""

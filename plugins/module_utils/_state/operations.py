@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from .base import PORTAL_GROUP, Ref, label
-from .model import Map, Object, Session
+from .model import Lun, Map, Object, PortalGroup, Session, TargetNode
+from .portals import Portal
 
 CREATE: Final = "create"
 EDIT: Final = "edit"
@@ -24,7 +25,8 @@ class Operation:
     ``risks`` say what it costs (``loses …``) and ``sessions`` whom it hits: either needs force. So does a replacement
     without them, because who logs in meanwhile finds nothing.
     ``detached`` are maps of a target node that end because their portal group goes away before the node is edited,
-    ``expects`` the bdevs that an NVMe controller or a split has to give.
+    ``released`` what an edit takes away first, LUNs of a target node or portals of a portal group, so that others can
+    have it or it can come again, and ``expects`` the bdevs that an NVMe controller or a split has to give.
     """
 
     action: str
@@ -34,6 +36,7 @@ class Operation:
     risks: tuple[str, ...] = ()
     sessions: tuple[Session, ...] = ()
     detached: frozenset[Map] = frozenset()
+    released: frozenset[Lun | Portal] = frozenset()
     remove_file: bool = False
     expects: tuple[str, ...] = ()
     ref: Ref = field(init=False, repr=False, compare=False)
@@ -56,6 +59,16 @@ class Operation:
     def needs_force(self) -> bool:
         return bool(self.risks or self.sessions) or self.action == REPLACE
 
+    def of_before(self, *, released: bool) -> Object | None:
+        """The object before, with nothing but what is ``released``, or with all that is not."""
+        before = self.before
+        if isinstance(before, TargetNode):
+            return replace(before, luns=tuple(lun for lun in before.luns if (lun in self.released) == released))
+        if isinstance(before, PortalGroup):
+            portals = tuple(portal for portal in before.portals if (portal in self.released) == released)
+            return replace(before, portals=portals)
+        return before
+
     def __str__(self) -> str:
         text = f"{self.action} {label(self.ref)}"
         if self.action != CREATE:
@@ -67,9 +80,16 @@ class Operation:
         if not self.sessions:
             return []
         count = len(self.sessions)
-        edited = "hides a LUN from" if self.action == EDIT else "drops"
-        what = "closes the portal of" if self.ref[0] == PORTAL_GROUP else edited
-        return [f"{what} {count} session{'' if count == 1 else 's'}"]
+        return [f"{self._hit()} {count} session{'' if count == 1 else 's'}"]
+
+    def _hit(self) -> str:
+        if self.ref[0] == PORTAL_GROUP:
+            return "closes the portal of"
+        if self.action != EDIT:
+            return "drops"
+        if isinstance(self.after, TargetNode) and not self.after.enabled:
+            return "logs out"
+        return "takes a LUN from" if self.released else "hides a LUN from"
 
     def refusal(self) -> str:
         """Why this is not done without force, with the initiators it would hit."""

@@ -137,7 +137,7 @@ _LUN_ID: Final = _between("LUN", 0, facts.MAX_LUN_ID)
 def _lun(value: Mapping[str, Any]) -> Lun:
     groups = value.get("initiator_groups")
     mask = None if groups is None else tuple(sorted({_GROUP_TAG(tag) for tag in groups}))
-    return Lun(_LUN_ID(value["id"]), str(value["bdev"]), mask)
+    return Lun(_LUN_ID(value["id"]), str(value["bdev"]), mask, value.get("readonly"), value.get("removable"))
 
 
 _ADDRESS: Final = re.compile(
@@ -300,6 +300,7 @@ OPTIONS: Final[Mapping[str, Mapping[str, Parse]]] = {
         "queue_depth": _one(_between("queue depth", 1, facts.MAX_QUEUE_DEPTH)),
         "header_digest": _one(bool),
         "data_digest": _one(bool),
+        "enabled": _one(bool),
         **_POLICY,
         "redirects": _each(_redirect, identity=lambda redirect: redirect.portal_group, may_be_empty=True),
     },

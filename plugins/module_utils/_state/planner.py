@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, Final
 
-from . import references, ripple, schedule
+from . import portal_moves, references, ripple, schedule
 from .auth import INHERIT
 from .base import (
     AUTH_GROUP,
@@ -32,7 +32,7 @@ from .declaration import Declaration
 from .drivers import DRIVERS, NVME, RAID, SPLIT, giver_of
 from .goal import aim
 from .masking import losing
-from .model import KINDS, Capabilities, Object, PortalGroup, State, TargetNode
+from .model import KINDS, REMOVE_LUN, SET_OPTIONS, Capabilities, Object, PortalGroup, State, TargetNode
 from .operations import CREATE, DELETE, EDIT, REPLACE, Operation
 from .scene import Scene
 from .text import Problems
@@ -156,19 +156,28 @@ def _grows(live: Bdev, want: Bdev, can: Capabilities) -> bool:
 
 
 def _plan_portal_group(live: PortalGroup | None, want: PortalGroup, scene: Scene) -> Iterator[Operation]:
-    """No engine changes the portals of a group that is there; whom it asks for CHAP changes while it listens."""
+    """Whom it asks for CHAP changes while it listens, and its portals where the engine can do that."""
     if live is None:
         yield Operation(CREATE, None, want, "does not exist")
         return
     differences = changes(live, want)
     if not differences:
         return
-    resets = want.chap == INHERIT and not scene.can.drops_portal_auth
-    if {each.property for each in differences} <= {"chap", "auth_group"} and not resets:
-        yield Operation(EDIT, live, want, _said(differences))
+    properties = {each.property for each in differences}
+    closed = frozenset(live.portals) - frozenset(want.portals)
+    sessions = scene.sessions_by(closed, live)
+    resets = "chap" in properties and want.chap == INHERIT and not scene.can.drops_portal_auth
+    moves = "portals" not in properties or (
+        all(map(scene.can.has, _MOVES_PORTALS)) and portal_moves.are_possible(live, want, scene)
+    )
+    if properties <= {"chap", "auth_group", "portals"} and moves and not resets:
+        released = closed if portal_moves.keeps_some(live, want) else frozenset()
+        yield Operation(EDIT, live, want, _said(differences), sessions=sessions, released=released)
     else:
-        closed = frozenset(live.portals) - frozenset(want.portals)
-        yield Operation(REPLACE, live, want, _said(differences), sessions=scene.sessions_by(closed, live))
+        yield Operation(REPLACE, live, want, _said(differences), sessions=sessions)
+
+
+_MOVES_PORTALS: Final = ("iscsi_portal_group_add_portals", "iscsi_portal_group_remove_portals")
 
 
 def _plan_editable(live: Object | None, want: Object, _scene: Scene) -> Iterator[Operation]:
@@ -186,12 +195,14 @@ def _plan_nothing(_live: Object | None, _want: Object, _scene: Scene) -> Iterato
     return iter(())
 
 
-_LIVE_PROPERTIES: Final = frozenset(("maps", "luns", "chap", "auth_group", "redirects"))
-"""What a target node changes while it serves; of its LUNs only that they become more, and who sees them."""
+_LIVE_PROPERTIES: Final = frozenset(("maps", "luns", "chap", "auth_group", "redirects", "enabled"))
+"""What a target node changes while it serves; of its LUNs on every engine that they become more, and who sees them."""
+_LIVE_OPTIONS: Final = frozenset(("alias", "queue_depth", "header_digest", "data_digest"))
+"""What else it changes by SET_OPTIONS, where there is that method. Sessions keep what they negotiated."""
 
 
 def _plan_target_node(live: TargetNode | None, want: TargetNode, scene: Scene) -> Iterator[Operation]:
-    """What is not in _LIVE_PROPERTIES is fixed when the node is created."""
+    """What an engine cannot change is fixed when the node is created."""
     if live is None:
         yield Operation(CREATE, None, want, "does not exist")
         return
@@ -200,10 +211,14 @@ def _plan_target_node(live: TargetNode | None, want: TargetNode, scene: Scene) -
         return
     sessions = scene.sessions_of(live)
     properties = {each.property for each in differences}
-    earlier, later = ({lun.disk for lun in node.luns} for node in (live, want))
-    adds_luns = earlier == later or (earlier < later and (scene.can.adds_luns_with_sessions or not sessions))
-    if properties <= _LIVE_PROPERTIES and adds_luns:
-        yield Operation(EDIT, live, want, _said(differences), sessions=losing(live, want, scene))
+    live_properties = _LIVE_PROPERTIES | (_LIVE_OPTIONS if scene.can.has(SET_OPTIONS) else frozenset())
+    earlier, later = ({lun.fixed for lun in node.luns} for node in (live, want))
+    adds_luns = later <= earlier or scene.can.adds_luns_with_sessions or not sessions
+    removes_luns = earlier <= later or scene.can.has(REMOVE_LUN)
+    if properties <= live_properties and adds_luns and removes_luns:
+        released = frozenset(lun for lun in live.luns if lun.fixed not in later)
+        hit = losing(live, want, released, scene)
+        yield Operation(EDIT, live, want, _said(differences), sessions=hit, released=released)
     else:
         yield Operation(REPLACE, live, want, _said(differences), sessions=sessions)
 

@@ -135,6 +135,7 @@ def _capabilities(answers: Mapping[str, Any], methods: frozenset[str], keeps_fil
         tells_portal_auth="iscsi_get_portal_groups.chap_group" in extensions,
         drops_portal_auth="iscsi_portal_group_set_auth.inherit" in extensions,
         masks_luns="iscsi_create_target_node.luns.initiator_groups" in extensions,
+        flags_luns="iscsi_create_target_node.luns.readonly" in extensions,
     )
 
 
@@ -172,12 +173,15 @@ def read_target_node(answer: Mapping[str, Any]) -> TargetNode:
         header_digest=answer["header_digest"],
         data_digest=answer["data_digest"],
         redirects=tuple(map(read_redirect, answer.get("redirects", ()))),
+        enabled=not answer.get("disabled", False),
         **policy_of(answer),
     )
 
 
 def read_lun(answer: Mapping[str, Any]) -> Lun:
-    return Lun(answer["lun_id"], answer["bdev_name"], tuple(sorted(answer.get("initiator_groups", ()))))
+    mask = tuple(sorted(answer.get("initiator_groups", ())))
+    flags = bool(answer.get("readonly")), bool(answer.get("removable"))
+    return Lun(answer["lun_id"], answer["bdev_name"], mask, *flags)
 
 
 def read_redirect(answer: Mapping[str, Any]) -> Redirect:

@@ -27,7 +27,7 @@ from .base import (
 )
 from .context import Context, Found, dangling
 from .goal import Goal
-from .model import Capabilities, InitiatorGroup, PortalGroup, State, TargetNode
+from .model import DISABLE, Capabilities, InitiatorGroup, PortalGroup, State, TargetNode
 from .portals import WILDCARD_HOSTS, Portal, is_every_address
 from .target_options import TargetOptions
 from .text import Problems, listed
@@ -161,9 +161,29 @@ def _target_node(node: TargetNode, context: Context) -> Found:
                 if ref not in context.known:
                     yield dangling(context, ref, f"{wish.at('maps')}[{index}].{ref[0]}")
     yield from _masks(node, context)
+    yield from _beyond(node, context)
     most = context.can.max_queue_depth
     if node.queue_depth > most and "queue_depth" in wish.given:
         yield wish.at("queue_depth"), f"{node.queue_depth} is more than this engine's maximum of {most}."
+
+
+def _beyond(node: TargetNode, context: Context) -> Found:
+    """What not every engine has: a node that is disabled, and LUNs that are other than their bdevs."""
+    wish, engine = context.goal.wishes[node.ref], context.can.engine
+    if not node.enabled and "enabled" in wish.given and not context.can.has(DISABLE):
+        yield (
+            wish.at("enabled"),
+            f"{engine} cannot disable a target node. Leave this out, and take its initiators away.",
+        )
+    if "luns" not in wish.given or context.can.flags_luns:
+        return
+    for index, lun in enumerate(node.luns):
+        for flag in lun.flags:
+            remedy = "Make its bdev read-only" if flag == "readonly" else "Leave this out"
+            yield f"{wish.at('luns')}[{index}].{flag}", f"{engine} has no LUNs that are {_SAID[flag]}. {remedy}."
+
+
+_SAID: Final = {"readonly": "read-only by themselves", "removable": "removable"}
 
 
 def _masks(node: TargetNode, context: Context) -> Found:

@@ -3,10 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an operation on one object means for the objects that use it.
 
-A target node holds on to its bdevs, so one whose bdev is replaced is replaced around it; so is a bdev that is made of
-it. A map lives no longer than its
-two groups, so the nodes of a portal group that is replaced get their maps back, and those of a group that is removed
-lose them.
+A target node holds on to its bdevs, so when one is replaced its LUNs go and come again, or with an engine that takes no
+LUN away the whole node; a bdev that is made of it is replaced around it. A map lives no longer than its two groups, so
+the nodes of a portal group that is replaced get their maps back, and those of a group that is removed lose them.
 """
 
 from __future__ import annotations
@@ -16,7 +15,9 @@ from dataclasses import replace
 
 from .base import BDEV, INITIATOR_GROUP, PORTAL_GROUP, Ref, label
 from .bdevs import Bdev, Qos
-from .model import TargetNode
+from .drivers import giver_of
+from .masking import losing
+from .model import REMOVE_LUN, TargetNode
 from .operations import DELETE, EDIT, REPLACE, Operation, as_kind
 from .scene import Scene
 from .schedule import removed_early
@@ -29,7 +30,7 @@ def spread(drafts: Mapping[Ref, Operation], scene: Scene) -> dict[Ref, Operation
     while replaced:
         bdev = replaced.pop(0)
         replaced += _replace_bdevs_on(bdev, operations, scene)
-        _replace_nodes_around(bdev, operations, scene)
+        _serve_again(bdev, operations, scene)
         _limit_parts(bdev, operations, scene)
     for draft in drafts.values():
         if draft.ref[0] in (PORTAL_GROUP, INITIATOR_GROUP) and draft.action == DELETE:
@@ -71,21 +72,22 @@ def _unasked(ref: Ref, scene: Scene) -> tuple[str, ...]:
     return () if ref in scene.goal.wishes else ("interrupts what is not declared here",)
 
 
-def _replace_nodes_around(bdev: Operation, operations: dict[Ref, Operation], scene: Scene) -> None:
+def _serve_again(bdev: Operation, operations: dict[Ref, Operation], scene: Scene) -> None:
     for node in scene.users_of(bdev.ref):
         planned = operations.get(node.ref)
         if planned is not None and planned.removes:
             continue
-        why = f"its {label(bdev.ref)} is replaced"
-        after = scene.goal.objects[node.ref]
-        operations[node.ref] = Operation(
-            REPLACE,
-            node,
-            after,
-            _joined(why, planned),
-            risks=_unasked(node.ref, scene),
-            sessions=scene.sessions_of(node),
-        )
+        why = _joined(f"its {label(bdev.ref)} is replaced", planned)
+        after, risks = as_kind(TargetNode, scene.goal.objects[node.ref]), _unasked(node.ref, scene)
+        if not scene.can.has(REMOVE_LUN):
+            sessions = scene.sessions_of(node)
+            operations[node.ref] = Operation(REPLACE, node, after, why, risks, sessions)
+            continue
+        luns = {lun for lun in node.luns if bdev.ref[1] in (lun.bdev, giver_of(lun.bdev))}
+        released = luns if planned is None else planned.released | luns
+        if planned is None or released != planned.released:
+            hit = losing(node, after, released, scene)
+            operations[node.ref] = Operation(EDIT, node, after, why, risks, hit, released=frozenset(released))
 
 
 def _take_maps(group: Operation, operations: dict[Ref, Operation], scene: Scene) -> None:

@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """In which order the steps of a plan happen.
 
-Every operation is one step, or two for a replacement: down and up. Edges say which step has to wait for which; steps
-that wait for the same are one level and travel together. What is new serves before what is old goes: removals that
-nothing waits for come last, and the down of a replacement as late as its up allows.
+Every operation is one step, or two: down and up for a replacement, down and change for an edit that takes something
+away first. Edges say which step has to wait for which; steps that wait for the same are one level and travel together.
+What is new serves before what is old goes: removals that nothing waits for come last, and the down of a replacement or
+an edit as late as its other step allows.
 """
 
 from __future__ import annotations
@@ -27,15 +28,19 @@ CHANGE: Final = "change"
 _PARTS: Final = {CREATE: (UP,), EDIT: (CHANGE,), REPLACE: (DOWN, UP), DELETE: (DOWN,)}
 
 
+def _parts(operation: Operation) -> tuple[str, ...]:
+    return (DOWN, CHANGE) if operation.released else _PARTS[operation.action]
+
+
 class Step(NamedTuple):
-    """Half of a replacement, or the whole of any other operation."""
+    """One of the two halves, or the whole of an operation."""
 
     part: str
     operation: Operation
 
     @property
     def completes(self) -> bool:
-        """Whether the operation is done with this step; the down of a replacement only begins it."""
+        """Whether the operation is done with this step; a down that is no removal only begins it."""
         return self.part != DOWN or self.operation.action == DELETE
 
 
@@ -70,25 +75,27 @@ def removed_early(operations: Collection[Operation]) -> list[Operation]:
 
 
 def _graph(by_ref: Mapping[Ref, Operation]) -> _Graph:
-    graph: _Graph = {(part, ref): [] for ref, each in by_ref.items() for part in _PARTS[each.action]}
+    graph: _Graph = {(part, ref): [] for ref, each in by_ref.items() for part in _parts(each)}
     conflicts = _conflicts(by_ref.values())
     givers = {each.ref[1] for each in by_ref.values() if _is_giver(each)}
     late = _late(by_ref, {ref for winners in conflicts.values() for _part, ref in winners}, givers)
     early = {each.ref for each in removed_early(by_ref.values())}
     for ref, each in by_ref.items():
-        if each.action == REPLACE:
-            graph[DOWN, ref].append((UP, ref))
+        comes_again = each.action == REPLACE or bool(each.released)
+        if comes_again:
+            graph[DOWN, ref].append((UP if each.creates else CHANGE, ref))
         for other in _planned(each.after, by_ref, givers):
             if other.creates:
                 graph[UP, other.ref].append((UP if each.creates else CHANGE, ref))
-            # A replaced object stays until what it needs newly is there.
-            if other.action == CREATE and each.action == REPLACE and other.ref not in late:
+            # What comes again stays until what it needs newly is there.
+            if other.action == CREATE and comes_again and other.ref not in late:
                 graph[UP, other.ref].append((DOWN, ref))
         for other in _planned(each.before, by_ref, givers):
-            # What is edited beside a bdev that goes is given by it, and it is edited when that is back.
-            if not other.removes or (other.ref[0] == BDEV and not each.removes):
+            # A bdev that is edited beside one that goes is given by it, and it is edited when that is back.
+            is_bdev = other.ref[0] == BDEV
+            if not other.removes or (is_bdev and (DOWN, ref) not in graph):
                 continue
-            if each.removes:
+            if each.removes or is_bdev:
                 graph[DOWN, ref].append((DOWN, other.ref))
             elif other.ref in early:
                 graph[DOWN, other.ref].append((CHANGE, ref))
@@ -138,12 +145,12 @@ def _conflicts(operations: Collection[Operation]) -> dict[Ref, list[_Key]]:
     """Object that goes -> the steps that take over what only one can have."""
     holders: defaultdict[tuple[object, ...], set[Ref]] = defaultdict(set)
     for each in operations:
-        if each.removes:
-            for resource, _wanted in _exclusive(each.before):
+        if each.removes or each.released:
+            for resource, _wanted in _exclusive(each.of_before(released=True) if each.released else each.before):
                 holders[resource].add(each.ref)
     conflicts: defaultdict[Ref, list[_Key]] = defaultdict(list)
     for each in operations if holders else ():
-        step = UP if each.creates else CHANGE if isinstance(each.after, TargetNode) else None
+        step = UP if each.creates else CHANGE if isinstance(each.after, (TargetNode, PortalGroup)) else None
         if step is not None:
             rivals = {ref for _held, wanted in _exclusive(each.after) for key in wanted for ref in holders.get(key, ())}
             for loser in rivals - {each.ref}:

@@ -19,10 +19,10 @@ from collections import OrderedDict
 from typing import Final
 
 from ..errors import EngineError, Invalid
+from ..facts import MIN_HTTP_SECRET
 
 _LOG = logging.getLogger(__name__)
 
-_SHORTEST: Final = 8
 _FIRST_DELAY: Final = 1.0
 _LONGEST_DELAY: Final = 8.0
 _MAX_WAITING: Final = 8
@@ -56,9 +56,9 @@ class Credentials:
             if not line.strip() or line.startswith("#"):
                 continue
             user, colon, password = line.partition(":")
-            if len(password if colon else line) < _SHORTEST:
+            if len(password if colon else line) < MIN_HTTP_SECRET:
                 kind = "password" if colon else "token"
-                raise Invalid(f"{what}, line {number}: a {kind} has at least {_SHORTEST} characters")
+                raise Invalid(f"{what}, line {number}: a {kind} has at least {MIN_HTTP_SECRET} characters")
             accepted.add(_digest("basic" if colon else "bearer", line.encode()))
             if colon:
                 users.add(user)

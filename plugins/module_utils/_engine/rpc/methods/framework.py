@@ -31,6 +31,8 @@ EXTENSIONS: Final = (
     "bdev_aio_resize",
     "engine_apply",
     "iscsi_create_target_node.luns.initiator_groups",
+    "iscsi_create_target_node.luns.readonly",
+    "iscsi_create_target_node.luns.removable",
     "iscsi_create_target_node.without_lun_0",
     "iscsi_get_connections.bytes_received",
     "iscsi_get_connections.commands",
