@@ -27,7 +27,7 @@ PACKAGES: Final = {
     "_initiator": {"_engine.facts", "_host", "_state.auth", "_state.names", "_state.portals"},
     "_rpc": {"_engine", "_rpc_http"},
     "_rpc_http": {"_engine"},
-    "_service": {"_rpc", "_state"},
+    "_service": {"_engine.facts", "_rpc", "_state"},
     "_state": {"_engine", "_rpc", "_rpc_http"},
 }
 """What a package in module_utils may import of the others."""
