@@ -57,6 +57,20 @@ def run(*command: str | Path, check: bool = True, timeout: float = 120) -> subpr
     return result
 
 
+def serve_command(archive: Path, *arguments: str | Path) -> list[str]:
+    python = os.environ.get("OPENLUN_ENGINE_PYTHON", sys.executable)
+    return [str(word) for word in (python, archive, "serve", *arguments)]
+
+
+def refused_start(archive: Path, *arguments: str | Path) -> str:
+    """The sentence that a start which must fail leaves behind."""
+    result = run(*serve_command(archive, *arguments), check=False)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    (sentence,) = [line for line in result.stderr.splitlines() if line.startswith("openlun-iscsi: ")]
+    return sentence
+
+
 class RpcError(Exception):
     """An error answer: SPDK's code and message."""
 
@@ -90,11 +104,10 @@ class Engine:
         return self
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        python = os.environ.get("OPENLUN_ENGINE_PYTHON", sys.executable)
-        command = [python, self.archive, "serve", "-r", self.socket, *self.arguments]
+        command = serve_command(self.archive, "-r", self.socket, *self.arguments)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [str(word) for word in command],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -49,8 +49,10 @@ class FakeOpenIscsi:
         self.host = Host(str(self.root))
         self._sid = 0
         self.place = "/etc/iscsi"
-        for directory in ("dev/disk/by-path", "proc", "etc/iscsi"):
+        for directory in ("dev/disk/by-path", "proc/self/ns", "etc/iscsi", "sys/block", "sys/class"):
             (self.root / directory).mkdir(parents=True, exist_ok=True)
+        (self.root / "sys/class/block").symlink_to("../block")
+        (self.root / "proc/self/ns/mnt").symlink_to("mnt:[self]")
 
     # What the modules do with it
 
@@ -76,11 +78,14 @@ class FakeOpenIscsi:
         found = records.Records(self.host).find(node)
         return {} if found is None else dict(found.values)
 
-    def mount(self, disk: str, at: str) -> None:
+    def mount(self, disk: str, at: str, pid: str = "self") -> None:
+        """As the process sees it: each has a mount namespace of its own."""
         number = (self.root / f"sys/block/{disk}/dev").read_text().strip()
-        path = self.root / "proc/self/mountinfo"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"36 35 {number} / {at} rw,noatime - ext4 /dev/{disk} rw\n")
+        space = self.root / f"proc/{pid}/ns/mnt"
+        space.parent.mkdir(parents=True, exist_ok=True)
+        if not space.is_symlink():
+            space.symlink_to(f"mnt:[{pid}]")
+        (self.root / f"proc/{pid}/mountinfo").write_text(f"36 35 {number} / {at} rw,noatime - ext4 /dev/{disk} rw\n")
 
     # iscsiadm
 

@@ -16,15 +16,23 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._state.reader import
 from fake_engine import FakeEngine
 
 
-def planned(engine: FakeEngine, *, force: bool = False, prune: bool = False, **variables: Any) -> list[Operation]:
+def planned(
+    engine: FakeEngine, *, prune: bool = False, force: bool = False, ignore: Any = (), **variables: Any
+) -> list[Operation]:
     snapshot = read(engine)
     declaration = declare(entries_of(variables), snapshot.can.node_base)
-    return plan(snapshot.state, declaration, snapshot.can, force=force, prune=prune)
+    return plan(snapshot.state, declaration, snapshot.can, prune=prune, ignore=ignore, force=force)
 
 
 def converge(engine: FakeEngine, **variables: Any) -> None:
     execute(planned(engine, **variables), engine)
     engine.written.clear()
+
+
+def problems(engine: FakeEngine, **variables: Any) -> list[str]:
+    with pytest.raises(Refused) as refusal:
+        planned(engine, **variables)
+    return refusal.value.problems
 
 
 def refused(engine: FakeEngine, **variables: Any) -> str:

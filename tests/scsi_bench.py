@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.base import Bdev
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.base import Bdev, Buffer
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.malloc import MallocBdev
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi import sense
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.device import Device, Nexus, Task
@@ -18,6 +19,23 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.unit im
 NAME = "iqn.2016-06.io.spdk:disk1"
 BLOCK = 512
 BLOCKS = 64
+
+
+class SlowBdev(MallocBdev):
+    """Every operation takes a turn of the event loop, so that commands overlap."""
+
+    consumes_inline = False
+
+    def read(self, offset: int, length: int) -> Awaitable[Buffer]:  # type: ignore[override]
+        return self._later(lambda: bytes(super(SlowBdev, self).read(offset, length)))
+
+    def write(self, offset: int, data: Buffer) -> Awaitable[None]:  # type: ignore[override]
+        return self._later(lambda: super(SlowBdev, self).write(offset, data))
+
+    @staticmethod
+    async def _later(operation: Callable[[], Any]) -> Any:
+        await asyncio.sleep(0)
+        return operation()
 
 
 class Bench:

@@ -5,17 +5,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Protocol
 
-from engine_process import Engine, die_with_parent, eventually, free_port, run
-
-TGT_NODE = "iqn.2026-01.test.openlun:tgt"
+from engine_process import Engine, run
+from tgt_process import Tgtd
 
 
 class Server(Protocol):
@@ -54,48 +49,22 @@ class OpenlunServer:
 
 
 class TgtServer:
-    """Debian's tgtd, on a port and a control channel of its own."""
+    """Debian's tgtd."""
 
     name = "tgtd"
 
     def __init__(self, image: Path, core: int) -> None:
-        port = free_port()
-        self.control = str(port % 30000 + 1000)
-        self.directory = Path(tempfile.mkdtemp(prefix="openlun-tgt-"))
         self.version = run("tgtd", "--version").stdout.strip()
-
-        def prepare() -> None:
-            die_with_parent()
-            os.sched_setaffinity(0, {core})
-
-        self.process = subprocess.Popen(
-            ["tgtd", "-f", "-C", self.control, "--iscsi", f"portal=127.0.0.1:{port}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=(self.directory / "log").open("w"),
-            preexec_fn=prepare,
-        )
+        self._tgtd = Tgtd(core=core)
         try:
-            eventually(lambda: self._admin("show", "system", check=False) == 0, "tgtd")
-            self._admin("new", "target", "--tid", "1", "--targetname", TGT_NODE)
-            self._admin("new", "logicalunit", "--tid", "1", "--lun", "1", "--backing-store", str(image))
-            self._admin("bind", "target", "--tid", "1", "--initiator-address", "ALL")
+            self._tgtd.add_lun(image)
         except BaseException:
             self.stop()
             raise
-        self.url = f"iscsi://127.0.0.1:{port}/{TGT_NODE}/1"
-
-    def _admin(self, operation: str, mode: str, *options: str, check: bool = True) -> int:
-        command = ["tgtadm", "-C", self.control, "--lld", "iscsi", "--op", operation, "--mode", mode, *options]
-        return run(*command, check=check).returncode
+        (self.url,) = self._tgtd.urls
 
     def pid(self) -> int:
-        return self.process.pid
+        return self._tgtd.process.pid
 
     def stop(self) -> None:
-        """tgtd ignores SIGTERM while it has targets, and there is nothing in it to save."""
-        self.process.kill()
-        self.process.wait()
-        shutil.rmtree(self.directory)
-        for left in Path("/var/run/tgtd").glob(f"socket.{self.control}*"):
-            left.unlink()
+        self._tgtd.stop()

@@ -74,6 +74,16 @@ KINDS: Final = (
     Kind("slow", "a disk that takes two seconds for a write", _slow, only=r"Sanitize\.Reset"),
 )
 
+TGTD: Final = {
+    "thin": (_BLOCK, "thin_provisioning=1"),
+    "thick": (_BLOCK, ""),
+    "4096": (4096, ""),
+    "physical": (_BLOCK, "lbppbe=3"),
+    "removable": (_BLOCK, "removable=1"),
+    "readonly": (_BLOCK, "readonly=1"),
+}
+"""The kinds that tgtd has too, always on a file: bytes of a block and tgtadm's parameters."""
+
 _AT_ONCE: Final = "it wants SANITIZE to last longer than four seconds; on the slow disk it does"
 EXPECTED: Final[dict[tuple[str, str], str]] = {
     **{("Sanitize.Reset", kind.name): _AT_ONCE for kind in KINDS if kind.name not in ("slow", "readonly")},

@@ -34,7 +34,24 @@ def outcomes(output: str) -> dict[str, str]:
 
 
 def _skips(said: str) -> bool:
-    return any("[SKIPPED]" in line and _HARMLESS not in line for line in said.splitlines())
+    return _reason(said) is not None
+
+
+def _reason(said: str) -> str | None:
+    skips = (line.partition("[SKIPPED]")[2].strip() for line in said.splitlines() if "[SKIPPED]" in line)
+    return next((reason for reason in skips if _HARMLESS not in reason), None)
+
+
+def reasons(output: str) -> dict[str, str]:
+    """Why tests were skipped, in the suite's words."""
+    found = {}
+    parts = _SUITE.split(output)
+    for suite, body in zip(parts[1::2], parts[2::2]):
+        for name, said, verdict in _TEST.findall(body):
+            reason = _reason(said)
+            if verdict != "FAILED" and reason is not None:
+                found[f"{suite}.{name}"] = reason
+    return found
 
 
 def totals(results: Mapping[str, str]) -> str:
@@ -50,6 +67,21 @@ def table(kinds: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     for test in tests:
         found = [outcomes_of.get(test, "-") for outcomes_of in kinds.values()]
         yield " ".join([test.ljust(width), *(outcome.ljust(9) for outcome in found)]).rstrip()
-    passed = sum(any(outcomes_of.get(test) == PASS for outcomes_of in kinds.values()) for test in tests)
-    never = [test for test in tests if all(outcomes_of.get(test) != PASS for outcomes_of in kinds.values())]
-    yield f"{passed} of {len(tests)} pass on some kind of LUN{'; never: ' + ', '.join(never) if never else ''}"
+    left = never(kinds)
+    passed = f"{len(tests) - len(left)} of {len(tests)} pass on some kind of LUN"
+    yield f"{passed}; never: {', '.join(left)}" if left else passed
+
+
+def never(kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """The tests that pass on no kind of LUN."""
+    tests = dict.fromkeys(test for outcomes_of in kinds.values() for test in outcomes_of)
+    return [test for test in tests if all(outcomes_of.get(test) != PASS for outcomes_of in kinds.values())]
+
+
+def skips(kinds: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    """A line for each reason to skip tests on a kind of LUN; ``kinds`` has the reason of each skipped test."""
+    for kind, reasons_of in kinds.items():
+        if reasons_of:
+            yield f"skipped on {kind}:"
+        for reason in dict.fromkeys(reasons_of.values()):
+            yield f"  {reason} {', '.join(test for test, why in reasons_of.items() if why == reason)}"

@@ -3,24 +3,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs libiscsi's conformance suite on every kind of LUN: each test in a process of its own, then all in one.
 
-Prints what fails and a table of tests and kinds; leaves every test's words in build/results/conformance. Exit status 1
-if a test fails that could pass.
+Prints what fails, a table of tests and kinds, and why tests are skipped; leaves every test's words in
+build/results/conformance. Exit status 1 if a test fails that could pass, or passes on no kind at all. The same for
+tgtd, to compare with, except that nothing is expected of it.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
+import functools
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Callable, Final
 
 from conformance import report
-from conformance.kinds import EXPECTED, KINDS, Kind, results_of
-from conformance.report import FAIL, PASS, outcomes, totals
-from engine_process import Engine, run
+from conformance.kinds import EXPECTED, KINDS, TGTD, Kind, results_of
+from conformance.luns import Lun, engine_lun, tgtd_lun
+from conformance.report import FAIL, PASS, SKIP, totals
+from engine_process import run
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS: Final = ROOT / "build" / "results" / "conformance"
@@ -28,45 +29,8 @@ _NOT_OURS: Final = {
     "iSCSITMF.LUNResetSimpleAsync": "alone it fails with any target: it wants the answer before it sends the request",
 }
 """Tests of iscsi-test-cu 1.19 that cannot pass in a process of their own, and why."""
-_SECONDS: Final = 900
-"""Before a run counts as hung."""
-
-
-class Lun(NamedTuple):
-    """One LUN of an engine and two ways to it, as the tests of multipath want them."""
-
-    engine: Engine
-    urls: tuple[str, str]
-
-    def test(self, pattern: str, log: Path) -> dict[str, str]:
-        """Run the tests that match; FAIL under the pattern's own name for a run that did not end or never began."""
-        command = ("iscsi-test-cu", "-d", "-S", "-V", "-t", pattern, *self.urls)
-        try:
-            ended = run(*command, check=False, timeout=_SECONDS)
-        except subprocess.TimeoutExpired:
-            return {pattern: FAIL}
-        log.write_text(ended.stdout + ended.stderr)
-        found = outcomes(ended.stdout) or {pattern: FAIL}
-        if ended.returncode not in (0, 1) or not self.engine.alive():
-            found[pattern] = FAIL
-        return found
-
-
-@contextmanager
-def fresh_lun(archive: Path, kind: Kind) -> Iterator[Lun]:
-    """A LUN of that kind, by two portal groups of a new engine that keeps its state."""
-    engine = Engine(archive, state=True)
-    try:
-        engine.start()
-        engine.initiator_group()
-        ports = [engine.portal_group(1), engine.portal_group(3)]
-        name = engine.node("conformance", engine.malloc("Placeholder0", 1))
-        engine.rpc("iscsi_target_node_add_pg_ig_maps", name=name, pg_ig_maps=[{"pg_tag": 3, "ig_tag": 2}])
-        engine.rpc("iscsi_target_node_add_lun", name=name, bdev_name=kind.make(engine), lun_id=1, **kind.options)
-        first, second = (f"iscsi://127.0.0.1:{port}/{name}/1" for port in ports)
-        yield Lun(engine, (first, second))
-    finally:
-        engine.remove()
+Fresh = Callable[[Kind], AbstractContextManager[Lun]]
+"""Makes a LUN of that kind."""
 
 
 def tests_of(family: str) -> list[str]:
@@ -83,33 +47,45 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make conformance", description=__doc__)
     parser.add_argument("--family", default="ALL", help="ALL, SCSI, iSCSI, or a suite such as SCSI.Read10")
     parser.add_argument("--kinds", default="", help=f"some of {', '.join(kind.name for kind in KINDS)}; all by default")
+    parser.add_argument("--peer", default="", choices=("", "tgtd"), help="the target to test instead of the engine")
     parser.add_argument("--archive", type=Path, default=ROOT / "build" / "openlun-iscsi.pyz")
     options = parser.parse_args()
+    there = [kind for kind in KINDS if not options.peer or kind.name in TGTD]
     wanted = options.kinds.replace(",", " ").split()
-    kinds = [kind for kind in KINDS if not wanted or kind.name in wanted]
+    kinds = [kind for kind in there if not wanted or kind.name in wanted]
     try:
         tests = tests_of(options.family)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     if len(kinds) < len(wanted):
-        print(f"Kinds of LUN: {', '.join(kind.name for kind in KINDS)}.", file=sys.stderr)
+        print(f"Kinds of LUN: {', '.join(kind.name for kind in there)}.", file=sys.stderr)
         return 2
-    found = {kind.name: _run_kind(options.archive, kind, tests, options.family) for kind in kinds}
-    table = "\n".join(report.table({name: _best(*outcome) for name, outcome in found.items()}))
-    (RESULTS / "table.txt").write_text(table + "\n")
+    kinds = [kind for kind in kinds if any(map(kind.is_for, tests))]
+    fresh = tgtd_lun if options.peer else functools.partial(engine_lun, options.archive)
+    results = RESULTS / options.peer
+    found = {kind.name: _run_kind(fresh, kind, tests, options.family, results) for kind in kinds}
+    best = {name: _best(*outcome) for name, outcome in found.items()}
+    skipped = {kind.name: _reasons(results, kind, options.family, best[kind.name]) for kind in kinds}
+    table = "\n".join((*report.table(best), *report.skips(skipped)))
+    (results / "table.txt").write_text(table + "\n")
     print(table)
-    print(f"what they said: {RESULTS.relative_to(ROOT)}")
-    return int(any(_unexpected(name, *outcome) for name, outcome in found.items()))
+    print(f"what they said: {results.relative_to(ROOT)}")
+    if options.peer:
+        return 0
+    worse = any(_unexpected(name, *outcome) for name, outcome in found.items())
+    return int(worse or (not wanted and bool(report.never(best))))
 
 
-def _run_kind(archive: Path, kind: Kind, tests: list[str], family: str) -> tuple[dict[str, str], dict[str, str]]:
+def _run_kind(
+    fresh: Fresh, kind: Kind, tests: list[str], family: str, results: Path
+) -> tuple[dict[str, str], dict[str, str]]:
     """The outcomes of the tests that the kind is for: each alone, and all in one process where it is for all."""
     print(f"{kind.name}: {kind.about}", flush=True)
     alone: dict[str, str] = {}
-    with fresh_lun(archive, kind) as lun:
+    with fresh(kind) as lun:
         for test in filter(kind.is_for, tests):
-            found = lun.test(test, results_of(RESULTS, kind, test))
+            found = lun.test(test, results_of(results, kind, test))
             alone.update(found)
             for name in (name for name, outcome in found.items() if outcome == FAIL):
                 note = _excuse(name, kind.name)
@@ -117,13 +93,22 @@ def _run_kind(archive: Path, kind: Kind, tests: list[str], family: str) -> tuple
     print(f"  each alone:     {totals(alone)}", flush=True)
     if kind.only:
         return alone, {}
-    with fresh_lun(archive, kind) as lun:
-        together = lun.test(family, results_of(RESULTS, kind, family))
+    with fresh(kind) as lun:
+        together = lun.test(family, results_of(results, kind, family))
     for name, outcome in together.items():
         if outcome != alone.get(name):
             print(f"  {outcome}  {name} with the others in one process")
     print(f"  in one process: {totals(together)}", flush=True)
     return alone, together
+
+
+def _reasons(results: Path, kind: Kind, family: str, outcomes_of: dict[str, str]) -> dict[str, str]:
+    """Why each of the tests was skipped that were."""
+    skipped = (f"{family.partition('.')[0]}.{test}" for test, outcome in outcomes_of.items() if outcome == SKIP)
+    found: dict[str, str] = {}
+    for test in skipped:
+        found.update(report.reasons(results_of(results, kind, test).read_text()))
+    return found
 
 
 def _best(alone: dict[str, str], together: dict[str, str]) -> dict[str, str]:

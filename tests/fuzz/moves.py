@@ -125,12 +125,8 @@ def field_changes(most: int) -> st.SearchStrategy[tuple[tuple[str, int], ...]]:
 def cdbs() -> st.SearchStrategy[bytes]:
     """Reads and writes that are right; known and unknown operation codes with what is near to make sense, or not."""
     lba, blocks = st.integers(0, 2047), st.sampled_from(_COUNTS)
-    io_10 = st.builds(
-        lambda code, lba, blocks: _IO_10.pack(code, lba, blocks), st.sampled_from((0x28, 0x2A)), lba, blocks
-    )
-    io_16 = st.builds(
-        lambda code, lba, blocks: _IO_16.pack(code, lba, blocks), st.sampled_from((0x88, 0x8A)), lba, blocks
-    )
+    io_10 = st.tuples(st.sampled_from((0x28, 0x2A)), lba, blocks).map(lambda fields: _IO_10.pack(*fields))
+    io_16 = st.tuples(st.sampled_from((0x88, 0x8A)), lba, blocks).map(lambda fields: _IO_16.pack(*fields))
     opcodes = st.sampled_from(_CDB_OPCODES) | st.integers(0, 255)
     small = st.lists(st.sampled_from((0, 0, 0, 1, 8, 0x80, 0xFF)), min_size=15, max_size=15).map(bytes)
     strange = st.builds(lambda code, rest: bytes([code]) + rest, opcodes, small | st.binary(min_size=15, max_size=15))

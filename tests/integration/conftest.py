@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from engine_process import Engine, Launch, Target
+from role_play import Place
 from self_signed import self_signed
 from spdk_process import SpdkEngine
 
@@ -86,3 +87,29 @@ def target(launch_shared: Launch) -> Target:
     engine.initiator_group()
     port = engine.portal_group()
     return Target(engine, port, engine.node("disk0", engine.malloc("Malloc0")))
+
+
+@pytest.fixture
+def engine_survives(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After the test, the engine of its target runs and has no bug in its log."""
+    yield
+    if "target" in request.fixturenames:
+        engine = request.getfixturevalue("target").engine
+        assert engine.alive()
+        assert "Traceback" not in engine.words()
+
+
+@pytest.fixture
+def others_are_served(target: Target) -> Iterator[None]:
+    """After the test, somebody else can log in and use the disk."""
+    yield
+    with target.connect(isid=bytes.fromhex("8000000000bb")).login(target.name) as after:
+        assert after.execute(bytes(6)).status == 0
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """What plays change on this host."""
+    place = Place()
+    yield place
+    place.remove()

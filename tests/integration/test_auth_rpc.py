@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from control import saved
 from engine_process import Engine, Launch, RpcError, free_port, run
 from pdu.initiator import Initiator, LoginRefused
 
@@ -26,12 +27,6 @@ OPEN = {"disable_chap": False, "require_chap": False, "mutual_chap": False, "cha
 def spdk_rpc(engine: Engine, *words: str | Path) -> Any:
     printed = run(Path(sys.executable).with_name("spdk-rpc"), "-s", engine.socket, *words).stdout
     return json.loads(printed) if printed.strip() else None
-
-
-def saved(engine: Engine) -> list[dict[str, Any]]:
-    """The calls of the iscsi section of the state file."""
-    document = json.loads((engine.state_dir / "config.json").read_text())
-    return next(each["config"] for each in document["subsystems"] if each["subsystem"] == "iscsi")
 
 
 def policy(shown: dict[str, Any]) -> dict[str, Any]:
@@ -242,7 +237,7 @@ def test_the_configuration_survives_a_restart(launch: Launch) -> None:
     engine = launch(state=True)
     build(engine)
     configure(engine)
-    before, file = everything(engine), saved(engine)
+    before, file = everything(engine), saved(engine)["iscsi"]
     assert [call["method"].partition("_")[2] for call in file] == [
         "set_options",
         *["create_portal_group"] * 3,
@@ -256,7 +251,7 @@ def test_the_configuration_survives_a_restart(launch: Launch) -> None:
     assert everything(engine) == before
     assert engine.rpc("engine_get_info")["unrestored"] == []
     engine.malloc("M1", 1)
-    assert saved(engine) == file
+    assert saved(engine)["iscsi"] == file
 
 
 def test_secrets_are_saved_for_the_owner_of_the_file_only(launch: Launch) -> None:
@@ -304,7 +299,7 @@ def test_what_belongs_to_a_lost_portal_group_is_kept_with_it(launch: Launch) -> 
     ]
     assert "portal group 3 does not exist" in lost[2]["error"]
     engine.malloc("M1", 1)
-    kept = [call["method"].partition("_")[2] for call in saved(engine)]
+    kept = [call["method"].partition("_")[2] for call in saved(engine)["iscsi"]]
     assert [method for method in kept if method in methods] == ["create_portal_group", *methods[:1] * 2, *methods[1:]]
 
 
@@ -316,7 +311,7 @@ def test_what_belongs_to_a_lost_portal_group_is_forgotten_with_it(launch: Launch
     engine.rpc("iscsi_delete_portal_group", tag=3)
     engine.rpc("iscsi_delete_target_node", name="disk1")
     assert engine.rpc("engine_get_info")["unrestored"] == []
-    methods = {call["method"] for call in saved(engine)}
+    methods = {call["method"] for call in saved(engine)["iscsi"]}
     assert methods.isdisjoint({"iscsi_portal_group_set_auth", "iscsi_target_node_set_redirect"})
 
 
@@ -376,6 +371,6 @@ def test_an_auth_group_that_is_not_restored_is_shown_without_its_secrets(launch:
     assert lost["params"]["secrets"] == [{**ALICE, **masked}, {"user": "alice", "secret": "********"}]
     assert "hush" not in engine.words()
     engine.malloc("M0", 1)
-    assert saved(engine)[-1]["params"]["secrets"][1]["secret"] == BOB["secret"]
+    assert saved(engine)["iscsi"][-1]["params"]["secrets"][1]["secret"] == BOB["secret"]
     assert engine.rpc("iscsi_delete_auth_group", tag=7) is True
     assert "hush" not in state.read_text()

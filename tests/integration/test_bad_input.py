@@ -15,7 +15,6 @@ from engine_process import NODE_BASE, Engine, Launch, RpcError, Target
 from pdu import cdb
 from pdu.initiator import Initiator
 
-INVALID_PARAMETERS = -32602
 STATE = (
     "bdev_get_bdevs",
     "iscsi_get_portal_groups",

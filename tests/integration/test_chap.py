@@ -99,9 +99,7 @@ def test_who_knows_the_secret_comes_in(site: Site, algorithm: str) -> None:
         assert answers_pings(login.finish())
 
 
-@pytest.mark.parametrize(
-    ("offered", "chosen"), [("7,5", "7"), ("5,7", "5"), ("99,8,6", "8"), ("0x6,5", "6")], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("offered", "chosen"), [("7,5", "7"), ("5,7", "5"), ("99,8,6", "8"), ("0x6,5", "6")], ids=str)
 def test_the_first_algorithm_that_both_know_is_taken(site: Site, offered: str, chosen: str) -> None:
     with site.connect() as initiator:
         assert ChapLogin(initiator, site.name(ONE_WAY)).ask(offered).algorithm == chosen

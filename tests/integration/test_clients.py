@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,14 +15,7 @@ import pytest
 from conformance.report import PASS, outcomes
 from engine_process import Launch, Target, run
 
-
-@pytest.fixture(autouse=True)
-def _engine_survives(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield
-    if "target" in request.fixturenames:
-        engine = request.getfixturevalue("target").engine
-        assert engine.alive()
-        assert "Traceback" not in engine.words()
+pytestmark = pytest.mark.usefixtures("engine_survives")
 
 
 # -- libiscsi's tools

@@ -34,11 +34,7 @@ def initiator(target: Target) -> Iterator[Initiator]:
         yield initiator
 
 
-@pytest.fixture(autouse=True)
-def _engine_survives(target: Target) -> Iterator[None]:
-    yield
-    assert target.engine.alive()
-    assert "Traceback" not in target.engine.words()
+pytestmark = pytest.mark.usefixtures("engine_survives")
 
 
 def rejected(initiator: Initiator, pdu: Pdu) -> int:

@@ -42,11 +42,7 @@ def initiator(target: Target) -> Iterator[DigestInitiator]:
         yield initiator
 
 
-@pytest.fixture(autouse=True)
-def _engine_survives(target: Target) -> Iterator[None]:
-    yield
-    assert target.engine.alive()
-    assert "Traceback" not in target.engine.words()
+pytestmark = pytest.mark.usefixtures("engine_survives")
 
 
 @pytest.mark.parametrize("keys", COMBINATIONS.values(), ids=COMBINATIONS)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_process import DEADLINE, Engine, Launch, eventually, free_port, run
+from engine_process import DEADLINE, Engine, Launch, eventually, free_port, refused_start, run
 from module_process import run_module
 from self_signed import self_signed
 
@@ -34,6 +34,9 @@ Headers = dict[str, str]
 
 def basic(user: str = USER, password: str = PASSWORD) -> Headers:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+AUTHORIZED = f"Authorization: {basic()['Authorization']}\r\n".encode()
 
 
 class Client:
@@ -166,16 +169,6 @@ def test_pages_of_other_sites_may_not(client: Client) -> None:
     assert client.call("spdk_get_version", own)[0] == 200
 
 
-def refused_start(engine_archive: Path, *arguments: str | Path) -> str:
-    command = [os.environ.get("OPENLUN_ENGINE_PYTHON", shutil.which("python3") or "python3"), engine_archive, "serve"]
-    done = subprocess.run(
-        [str(word) for word in (*command, *arguments)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    return done.stderr
-
-
 def test_others_may_reach_it_only_with_tls_and_credentials(
     unpacked: Path, tmp_path: Path, credentials: Path, certificate: Path
 ) -> None:
@@ -234,7 +227,8 @@ def answers(client: Client) -> bool:
         (b"GET /healthz HTTP/1.1\r\nno colon\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"GET /healthz HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", 413),
+        (b"GET /healthz HTTP/1.1\r\nContent-Length: 1\r\n\r\n", 413),
+        (b"POST /rpc HTTP/1.1\r\n%bContent-Length: 99999999999\r\n\r\n" % AUTHORIZED, 413),
         (b"GET /healthz HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 501),
         (b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 70000 + b"\r\n\r\n", 431),
         (b"GET /nowhere HTTP/1.1\r\n\r\n", 404),

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,7 @@ from pdu.checks import answers_pings
 from pdu.initiator import Initiator, LoginRefused
 from pdu.wire import Pdu, parse_text, text_data
 
-
-@pytest.fixture(autouse=True)
-def _engine_survives(target: Target) -> Iterator[None]:
-    yield
-    assert target.engine.alive()
-    assert "Traceback" not in target.engine.words()
-    with target.connect(isid=bytes.fromhex("8000000000bb")).login(target.name) as after:
-        assert after.execute(bytes(6)).status == 0
+pytestmark = pytest.mark.usefixtures("engine_survives", "others_are_served")
 
 
 def identity(target: Target) -> dict[str, str]:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from engine_process import Target
 from pdu import wire
@@ -16,13 +14,7 @@ from pdu.wire import RESERVED_TAG, Pdu, parse_text, text_data
 
 INITIATOR_ERROR = (2, 0)
 
-
-@pytest.fixture(autouse=True)
-def _engine_survives(target: Target) -> Iterator[None]:
-    yield
-    assert "Traceback" not in target.engine.words()
-    with target.connect(isid=bytes.fromhex("8000000000bb")).login(target.name) as after:
-        assert answers_pings(after)
+pytestmark = pytest.mark.usefixtures("engine_survives", "others_are_served")
 
 
 @pytest.fixture(scope="module", params=["header_digest", "data_digest"])

@@ -21,14 +21,7 @@ ILLEGAL_REQUEST = 5
 UNIT_ATTENTION = 6
 GOOD, CHECK_CONDITION = 0, 2
 
-
-@pytest.fixture(autouse=True)
-def _engine_survives(target: Target) -> Iterator[None]:
-    yield
-    assert target.engine.alive()
-    assert "Traceback" not in target.engine.words()
-    with target.login() as after:
-        assert after.execute(cdb.unit_ready()).status == GOOD
+pytestmark = pytest.mark.usefixtures("engine_survives", "others_are_served")
 
 
 @pytest.fixture

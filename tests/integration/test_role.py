@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,13 +15,6 @@ from engine_process import eventually
 from role_play import MSECRET, SECRET, Place
 
 NODE_BASE = "iqn.2024-01.com.example.storage"
-
-
-@pytest.fixture
-def place() -> Iterator[Place]:
-    place = Place()
-    yield place
-    place.remove()
 
 
 def ask(place: Place, method: str) -> Any:

@@ -5,19 +5,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import pytest
+from distributions import FACTS, foretell
 from role_play import Place, Played
 
-FACTS = {
-    path.stem: json.loads(path.read_text())
-    for path in sorted((Path(__file__).resolve().parents[1] / "unit" / "facts").glob("*.json"))
-}
 KERNEL_PACKAGES = {
     "debian12": None,
     "debian13": None,
@@ -27,36 +19,7 @@ KERNEL_PACKAGES = {
     "el10": "kernel-modules-6.12.0-55.24.1.el10_0.x86_64",
     "fedora42": "kernel-modules-6.15.9-201.fc42.x86_64",
 }
-_STAND_IN = """\
-import json
-from ansible.module_utils.basic import AnsibleModule
-
-module = AnsibleModule({{"name": {{"type": "list", "elements": "str"}}, "state": {{}}}}, supports_check_mode=True)
-module.exit_json(changed=True, asked=" ".join(["{manager}", module.params["state"], *module.params["name"]]))
-"""
-
-
-@pytest.fixture
-def place() -> Iterator[Place]:
-    place = Place()
-    yield place
-    place.remove()
-
-
-def foretell(place: Place, *flags: str, **variables: Any) -> Played:
-    """Check mode on all distributions in one play; their package managers only tell what they were asked for."""
-    library = place.directory / "library"
-    library.mkdir(exist_ok=True)
-    for manager in {facts["pkg_mgr"] for facts in FACTS.values()}:
-        (library / f"{manager}.py").write_text(_STAND_IN.format(manager=manager))
-    facts = {name: "{{ recorded[inventory_hostname]." + name + " }}" for name in FACTS["el9"]}
-    remember = {"ansible.builtin.set_fact": {**facts, "cacheable": True}, "tags": "always"}
-    book = place.directory / "recorded.yml"
-    plays = [{"hosts": "all", "tasks": [remember]}, {"ansible.builtin.import_playbook": "openlun.iscsi.target"}]
-    book.write_text(json.dumps(plays))
-    hosts = ",".join(FACTS)
-    given = ("--check", "--diff", "-M", str(library), *flags)
-    return place.play(*given, book=str(book), hosts=hosts, recorded=FACTS, **variables)
+PLAYBOOK = "openlun.iscsi.target"
 
 
 def asked(played: Played) -> dict[str, list[str]]:
@@ -73,6 +36,7 @@ def test_a_run_is_foretold_for_every_distribution(place: Place) -> None:
     name = "{{ ansible_facts.distribution | lower }}-{{ ansible_facts.distribution_major_version }}"
     foretold = foretell(
         place,
+        PLAYBOOK,
         iscsi_target_portal_groups=[{"tag": 1, "portals": portals}],
         iscsi_target_nodes=[{**place.variables["iscsi_target_nodes"][0], "name": name}],
     )
@@ -88,6 +52,7 @@ def test_a_run_is_foretold_for_every_distribution(place: Place) -> None:
 def test_packages_are_those_of_the_distribution(place: Place) -> None:
     foretold = foretell(
         place,
+        PLAYBOOK,
         *("-v", "--tags", "iscsi_target_install"),
         iscsi_target_engine="spdk",
         iscsi_target_spdk_package="our-spdk",
@@ -104,4 +69,4 @@ def test_packages_are_those_of_the_distribution(place: Place) -> None:
 
 
 def test_nothing_is_installed_for_the_engine_of_the_collection(place: Place) -> None:
-    assert asked(foretell(place, "-v", "--tags", "iscsi_target_install")) == {host: [] for host in FACTS}
+    assert asked(foretell(place, PLAYBOOK, "-v", "--tags", "iscsi_target_install")) == {host: [] for host in FACTS}

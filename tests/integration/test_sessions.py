@@ -31,11 +31,7 @@ def session(target: Target) -> Iterator[tuple[Initiator, Joined]]:
         yield first, second.join(target.name)
 
 
-@pytest.fixture(autouse=True)
-def _engine_survives(target: Target) -> Iterator[None]:
-    yield
-    assert target.engine.alive()
-    assert "Traceback" not in target.engine.words()
+pytestmark = pytest.mark.usefixtures("engine_survives")
 
 
 def connections(engine: Engine) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from control import saved
 from engine_process import Engine, Launch, RpcError, Target, free_port
 from pdu import cdb
 
@@ -26,11 +27,6 @@ def call(method: str, **params: Any) -> dict[str, Any]:
 
 def configuration(engine: Engine) -> dict[str, Any]:
     return {name: engine.rpc("framework_get_config", name=name) for name in ("bdev", "scsi", "iscsi")}
-
-
-def saved(engine: Engine) -> dict[str, Any]:
-    sections = json.loads((engine.state_dir / "config.json").read_text())["subsystems"]
-    return {section["subsystem"]: section["config"] for section in sections}
 
 
 def malloc(name: str) -> dict[str, Any]:

@@ -44,9 +44,5 @@ def report_luns(allocation: int = 4096) -> bytes:
     return struct.pack(">BxB3xLxx", 0xA0, 0, allocation)
 
 
-def mode_sense_6(page: int, allocation: int = 255) -> bytes:
-    return struct.pack(">BBBBBB", 0x1A, 0, page, 0, allocation, 0)
-
-
 def synchronize_cache_10() -> bytes:
     return struct.pack(">B9x", 0x35)

@@ -196,3 +196,20 @@ def test_removing_the_file_is_idempotent(tmp_path: Path) -> None:
     bdev.remove_file()
     bdev.remove_file()
     assert not (tmp_path / "disk.img").exists()
+
+
+def test_what_comes_after_the_end_of_a_file_finds_no_other_file(tmp_path: Path) -> None:
+    bdev = opened(tmp_path / "disk", size=BLOCK)
+    bdev.close()
+    with (tmp_path / "other").open("w+b") as other:
+        other.write(b"o" * BLOCK)
+        other.flush()
+
+        async def write() -> None:
+            pending = bdev.write(0, b"x" * BLOCK)
+            if pending is not None:
+                await pending
+
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            asyncio.run(write())
+    assert (tmp_path / "other").read_bytes() == b"o" * BLOCK

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from conformance.report import FAIL, PASS, SKIP, outcomes, totals
+from conformance.report import FAIL, PASS, SKIP, never, outcomes, reasons, skips, totals
 
 OUTPUT = """\
     Send PRIN/READ_KEYS
@@ -46,3 +46,13 @@ def test_a_skip_is_no_pass_and_what_is_outside_of_tests_counts_not() -> None:
 
 def test_a_run_that_never_began_has_no_outcomes() -> None:
     assert outcomes("Failed to connect to target") == {}
+
+
+def test_skips_are_listed_by_their_reason() -> None:
+    assert reasons(OUTPUT) == {"Read10.DpoFua": "Target does not support DPO. Skipping test"}
+    why = {"A.One": "No medium.", "A.Two": "Too small.", "B.One": "No medium."}
+    assert list(skips({"thin": why})) == ["skipped on thin:", "  No medium. A.One, B.One", "  Too small. A.Two"]
+
+
+def test_what_passes_nowhere_is_named() -> None:
+    assert never({"thin": {"A": PASS, "B": SKIP, "C": SKIP}, "thick": {"A": FAIL, "B": PASS, "C": FAIL}}) == ["C"]

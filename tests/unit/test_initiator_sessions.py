@@ -169,7 +169,13 @@ def test_a_value_that_open_iscsi_drops_in_silence_is_an_error_and_the_record_as_
     assert host.record(V4, DISK0) == before
 
 
-@pytest.mark.parametrize("name", ["node.session.auth.password", "node.startup", "node.name", "discovery.x", "x\ny"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("node.session.auth.password", "node.startup", "node.name", "discovery.x", "x\ny"),
+        *("node.x\nnode.session.auth.password", "node.session.auth.password = y #", "node.x y"),
+    ],
+)
 def test_params_do_not_set_what_has_an_option_or_is_none(host: FakeOpenIscsi, name: str) -> None:
     with pytest.raises(InitiatorError, match="params: "):
         host.bring(target=DISK0, portals=[V4], params={name: "x"})
@@ -232,6 +238,30 @@ def test_a_disk_that_is_mounted_is_not_logged_out_unless_forced(host: FakeOpenIs
     assert (host.sessions, list(records.Records(host.host).all())) == ([], [])
 
 
+def test_a_disk_that_only_a_container_has_mounted_is_in_use(host: FakeOpenIscsi) -> None:
+    host.bring(target=DISK0, portals=[V4])
+    host.mount("sdba", "/data", pid="900")
+    with pytest.raises(InitiatorError, match=r"/dev/sdba is mounted at /data\. Nothing was changed"):
+        host.bring(target=DISK0, state="absent")
+
+
+@pytest.mark.parametrize(("program", "counts"), [("qemu-system-x86", True), ("multipathd", False)])
+def test_a_disk_that_a_program_has_open_is_in_use_unless_it_only_looks(
+    host: FakeOpenIscsi, program: str, counts: bool
+) -> None:
+    host.bring(target=DISK0, portals=[V4])
+    process = host.root / "proc/900"
+    (process / "fd").mkdir(parents=True)
+    (process / "fd/7").symlink_to("/dev/sdba")
+    (process / "comm").write_text(f"{program}\n")
+    (process / "cmdline").write_text(f"{program}\0-x\0")
+    if not counts:
+        assert acts(host.bring(target=DISK0, state="absent")) == ["logout", "delete"]
+        return
+    with pytest.raises(InitiatorError, match=rf"/dev/sdba is open in process 900 of \w+ \({program} -x\)"):
+        host.bring(target=DISK0, state="absent")
+
+
 def test_a_disk_below_a_volume_group_is_in_use(host: FakeOpenIscsi) -> None:
     host.bring(target=DISK0, portals=[V4])
     holder = host.root / "sys/block/dm-3/dm"
@@ -239,7 +269,7 @@ def test_a_disk_below_a_volume_group_is_in_use(host: FakeOpenIscsi) -> None:
     (holder / "name").write_text("vg-data\n")
     (holder / "uuid").write_text("LVM-abc\n")
     (host.root / "sys/block/sdba/holders/dm-3").mkdir(parents=True)
-    with pytest.raises(InitiatorError, match="/dev/sdba is held by /dev/mapper/vg-data"):
+    with pytest.raises(InitiatorError, match="/dev/sdba is an LVM physical volume of vg, and its"):
         host.bring(target=DISK0, state="absent")
 
 

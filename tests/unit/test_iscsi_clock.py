@@ -120,7 +120,7 @@ def test_who_is_forgotten_by_another_that_is_called_is_not_called(loop: Loop) ->
     clock = Clock()
 
     class Forgetful(Noted):
-        other: Forgetful
+        other: Noted
 
         def due(self) -> float | None:
             clock.forget(self.other)

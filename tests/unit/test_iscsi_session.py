@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.keys import Parameters
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.session import Held, Session
@@ -35,7 +35,8 @@ class Wire:
             self.done.append(cmd_sn)
             self.session.release()
         else:
-            held = Held(cast("Any", self), cmd_sn.to_bytes(4, "big"), b"")
+            wire: Any = self
+            held = Held(wire, cmd_sn.to_bytes(4, "big"), b"")
             self.session.hold(cmd_sn, held)
 
     def take(self, header: memoryview, _data: memoryview) -> None:
@@ -111,7 +112,8 @@ def test_a_full_window_takes_nothing_more() -> None:
     session, _wire = session_from(5)
     assert all(session.take_turn(5 + ahead) for ahead in range(DEPTH))
     assert not session.take_turn(5 + DEPTH)
-    session.hold(5 + DEPTH, cast("Any", None))
+    nothing: Any = None
+    session.hold(5 + DEPTH, nothing)
     assert not session.waiting
     session.release()
     assert session.take_turn(5 + DEPTH)

@@ -165,6 +165,23 @@ def test_a_buffer_may_be_reused_as_soon_as_write_returns() -> None:
     run(scene)
 
 
+@pytest.mark.parametrize("size", [4096, 1 << 20])
+def test_what_reads_nothing_gives_nothing(size: int) -> None:
+    """Anything else would be taken for data that the initiator asked for."""
+
+    async def scene() -> None:
+        async with attached(Model()) as controller:
+            works = [
+                disk(controller).write(0, bytes(size)),
+                disk(controller).flush(),
+                disk(controller).write_zeroes(0, size),
+                disk(controller).deallocate(0, size),
+            ]
+            assert await asyncio.gather(*filter(None, works)) == [None] * len(works)
+
+    run(scene)
+
+
 def test_forced_unit_access_and_flush_reach_what_a_power_cut_leaves() -> None:
     async def scene() -> None:
         model = Model()

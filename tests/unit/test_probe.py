@@ -6,7 +6,13 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.probe import Address, Found, _nearest, _parsed
+from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.probe import (
+    Address,
+    Found,
+    _nearest,
+    _parsed,
+    targets_in,
+)
 from ansible_collections.openlun.iscsi.plugins.module_utils._initiator.scsi import identifiers
 
 HERE = Address("10.0.0.1", 3260)
@@ -23,6 +29,24 @@ HERE = Address("10.0.0.1", 3260)
 )
 def test_target_addresses_are_read_as_the_standard_writes_them(text: str, address: Address) -> None:
     assert _parsed(text) == address
+
+
+def test_targets_have_the_portals_that_come_after_them() -> None:
+    one, two = "iqn.2016-06.io.spdk:a", "iqn.2001-05.com.example:With_Underscore"
+    answer = [
+        *(("TargetName", one), ("TargetAddress", "10.0.0.1:3260,1"), ("TargetAddress", "[fe80::1%eth0]:3260,2")),
+        ("TargetName", two),
+    ]
+    assert targets_in(answer) == [Found(one, ["10.0.0.1:3260,1", "[fe80::1%eth0]:3260,2"]), Found(two, [])]
+
+
+@pytest.mark.parametrize("key", ["TargetName", "TargetAddress"])
+@pytest.mark.parametrize(
+    "value", ["", ".", "..", "../../../tmp/x", "iqn.2016-06.io.spdk:../a", "-m", "a b", "a\nb", "\x1b[2J", "x" * 256]
+)
+def test_what_could_become_a_path_or_an_argument_is_no_name_and_no_address(key: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"it offers a {key} that is none"):
+        targets_in([("TargetName", "iqn.2016-06.io.spdk:a"), (key, value)])
 
 
 @pytest.mark.parametrize(

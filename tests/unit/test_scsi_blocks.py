@@ -7,43 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.aio import AioBdev
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.base import Buffer
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.malloc import MallocBdev
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi import sense
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.device import Task
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.dispatch import execute, prepare
 from hypothesis import given
 from hypothesis import strategies as st
-from scsi_bench import BLOCK, BLOCKS, Bench
+from scsi_bench import BLOCK, BLOCKS, Bench, SlowBdev
 
 INVALID_FIELD = (sense.ILLEGAL_REQUEST, 0x24, 0x00)
 INVALID_OPCODE = (sense.ILLEGAL_REQUEST, 0x20, 0x00)
 OUT_OF_RANGE = (sense.ILLEGAL_REQUEST, 0x21, 0x00)
 MISCOMPARE = (sense.MISCOMPARE, 0x1D, 0x00)
 A, B, C = b"a" * BLOCK, b"b" * BLOCK, b"c" * BLOCK
-
-
-class SlowBdev(MallocBdev):
-    """Every operation takes a turn of the event loop, so that commands overlap."""
-
-    consumes_inline = False
-
-    def read(self, offset: int, length: int) -> Awaitable[Buffer]:  # type: ignore[override]
-        return self._later(lambda: bytes(super(SlowBdev, self).read(offset, length)))
-
-    def write(self, offset: int, data: Buffer) -> Awaitable[None]:  # type: ignore[override]
-        return self._later(lambda: super(SlowBdev, self).write(offset, data))
-
-    @staticmethod
-    async def _later(operation: Callable[[], Any]) -> Any:
-        await asyncio.sleep(0)
-        return operation()
 
 
 @pytest.fixture

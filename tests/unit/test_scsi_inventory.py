@@ -18,6 +18,7 @@ from scsi_bench import BLOCK, Bench
 INVALID_FIELD = (sense.ILLEGAL_REQUEST, 0x24, 0x00)
 INVALID_PARAMETER = (sense.ILLEGAL_REQUEST, 0x26, 0x00)
 WRITE_PROTECTED = (sense.DATA_PROTECT, 0x27, 0x00)
+PATHS_CHANGED = (sense.UNIT_ATTENTION, 0x2A, 0x06)
 NO_MEDIUM = (sense.NOT_READY, 0x3A, 0x00)
 
 
@@ -152,6 +153,8 @@ def test_a_fixed_disk_cannot_be_taken_away(bench: Bench) -> None:
 
 def test_target_port_groups_are_the_portal_groups(bench: Bench) -> None:
     bench.device.set_ports([1, 7])
+    assert bench.fails("000000000000") == PATHS_CHANGED
+    bench.device.set_ports([7, 1])
     data = bench.good("a30a 00000000 000000ff")
     groups = [struct.unpack_from(">BBHxBxBxxH", data, at) for at in range(4, len(data), 12)]
     assert [(group, port, state) for state, _support, group, _why, _count, port in groups] == [(1, 1, 0), (7, 7, 0)]
@@ -160,12 +163,23 @@ def test_target_port_groups_are_the_portal_groups(bench: Bench) -> None:
 def test_a_path_in_standby_takes_no_reads_and_the_others_learn_of_it(bench: Bench) -> None:
     other = bench.connect("b", port=2)
     bench.good("a40a 00000000 00000008", bytes(4) + struct.pack(">BxH", State.STANDBY, 2))
-    assert bench.fails("000000000000", nexus=other) == (sense.UNIT_ATTENTION, 0x2A, 0x06)
+    assert bench.fails("000000000000", nexus=other) == PATHS_CHANGED
     assert bench.fails("28000000000000000100", nexus=other) == (sense.NOT_READY, 0x04, 0x0B)
     bench.good("120000002400", nexus=other)
     bench.good("28000000000000000100")
     bench.good("a40a 00000000 00000008", bytes(4) + struct.pack(">BxH", State.OPTIMIZED, 2), other)
     bench.good("28000000000000000100", nexus=other)
+
+
+def test_it_is_told_who_changed_an_access_state(bench: Bench) -> None:
+    bench.device.set_ports([1, 2, 3])
+    assert bench.fails("000000000000") == PATHS_CHANGED
+    bench.good("a40a 00000000 00000008", bytes(4) + struct.pack(">BxH", State.STANDBY, 2))
+    assert bench.device.set_access({3: State.UNAVAILABLE})
+    assert not bench.device.set_access({1: State.OPTIMIZED, 3: State.UNAVAILABLE})
+    assert bench.fails("000000000000") == PATHS_CHANGED
+    data = bench.good("a30a 00000000 000000ff")
+    assert [(data[at], data[at + 5]) for at in range(4, len(data), 12)] == [(0, 0), (2, 1), (3, 2)]
 
 
 def test_a_port_group_that_is_not_there_is_an_error(bench: Bench) -> None:

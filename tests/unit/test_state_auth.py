@@ -20,8 +20,7 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._state.auth import (
 )
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.declaration import declare, entries_of
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.executor import Failed, execute
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.operations import Operation
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.planner import Refused, plan
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.planner import Refused
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.reader import Waiting, read
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.report import (
     actions,
@@ -31,6 +30,7 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._state.report import
 )
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.startup import first_operation, let_start
 from fake_engine import FakeEngine
+from planning import planned, problems
 
 BASE = "iqn.2016-06.io.spdk"
 OLD, NEW, BACK = "old and secret", "new and secret", "back and secret"
@@ -46,17 +46,6 @@ CONFIG: dict[str, Any] = {
     "target_nodes": [NODE],
     "discovery_auth": {"chap": "required", "auth_group": 1},
 }
-
-
-def planned(engine: FakeEngine, *, prune: bool = False, force: bool = False, **variables: Any) -> list[Operation]:
-    snapshot = read(engine)
-    return plan(snapshot.state, declare(entries_of(variables), BASE), snapshot.can, prune=prune, force=force)
-
-
-def refused(engine: FakeEngine, *, prune: bool = False, **variables: Any) -> list[str]:
-    with pytest.raises(Refused) as refusal:
-        planned(engine, prune=prune, **variables)
-    return refusal.value.problems
 
 
 def sent(engine: FakeEngine, **variables: Any) -> list[Call]:
@@ -124,7 +113,7 @@ def test_a_secret_that_is_left_out_or_masked_stays(engine: FakeEngine, hidden: d
 
 
 def test_a_new_user_needs_a_secret(engine: FakeEngine) -> None:
-    found = refused(engine, **secrets(U1, {"user": "u3"}, {"user": "u4", "secret": NEW, "muser": "target"}))
+    found = problems(engine, **secrets(U1, {"user": "u3"}, {"user": "u4", "secret": NEW, "muser": "target"}))
     assert found == [
         "auth_groups[0].secrets[1].secret: user u3 of auth group 1 needs a secret.",
         "auth_groups[0].secrets[2].msecret: user u4 of auth group 1 needs a msecret.",
@@ -187,7 +176,7 @@ def test_an_engine_that_repeats_a_secret_in_its_error_is_not_quoted(engine: Fake
     ],
 )
 def test_what_is_no_secret_is_told_without_it(engine: FakeEngine, secret: dict[str, str], problem: str) -> None:
-    [found] = refused(engine, **secrets(secret))
+    [found] = problems(engine, **secrets(secret))
     assert found.startswith(f"auth_groups[0].secrets[0]: {problem}")
     assert NEW not in found
 
@@ -292,7 +281,7 @@ def test_a_stricter_policy_comes_first_and_a_more_open_one_last(engine: FakeEngi
     ],
 )
 def test_a_problem_is_named_with_its_path(engine: FakeEngine, variables: dict[str, Any], problem: str) -> None:
-    assert any(found.startswith(problem) for found in refused(engine, **variables))
+    assert any(found.startswith(problem) for found in problems(engine, **variables))
 
 
 def test_prune_keeps_the_auth_group_that_something_uses(engine: FakeEngine) -> None:
@@ -364,14 +353,14 @@ def test_a_portal_group_from_which_a_node_sends_away_does_not_become_private(eng
         planned(engine, target_nodes=[{"name": "n1", "redirects": [{"portal_group": 1, "address": "10.9.9.9"}]}]),
         engine,
     )
-    [problem] = refused(engine, portal_groups=[{"tag": 1, "private": True}])
+    [problem] = problems(engine, portal_groups=[{"tag": 1, "private": True}])
     assert problem.startswith(f"portal_groups[0].private: target node {BASE}:n1 sends initiators from portal group 1")
 
 
 def test_redirects_that_an_engine_does_not_tell_are_not_declared_on_it(engine: FakeEngine) -> None:
     engine.builtin = False
     assert planned(engine, target_nodes=[{"name": "n1", "redirects": []}]) == []
-    [problem] = refused(
+    [problem] = problems(
         engine, target_nodes=[{"name": "n1", "redirects": [{"portal_group": 1, "address": "10.9.9.9"}]}]
     )
     assert problem.startswith("target_nodes[0].redirects: spdk does not tell which redirects there are")
@@ -392,7 +381,7 @@ def test_an_engine_that_waits_gets_its_options_and_starts() -> None:
     operation = first_operation(declare(entries_of({"target_options": {"max_sessions": 64}}), BASE))
     let_start(operation, engine)
     assert planned(engine, target_options={"max_sessions": 64}) == []
-    assert "max_sessions" in refused(engine, target_options={"max_sessions": 65})[0]
+    assert "max_sessions" in problems(engine, target_options={"max_sessions": 65})[0]
 
 
 def test_a_start_that_broke_off_is_finished() -> None:

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._rpc import Call
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.declaration import declare, entries_of
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.executor import Failed, execute
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.operations import Operation
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.planner import Refused, plan
-from ansible_collections.openlun.iscsi.plugins.module_utils._state.reader import read
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.report import difference
 from fake_engine import FakeEngine
+from planning import planned
+from planning import problems as refused
 
 BASE = "iqn.2016-06.io.spdk"
 MAP12 = {"portal_group": 1, "initiator_group": 2}
@@ -31,20 +30,6 @@ CONFIG: dict[str, Any] = {
         {"name": "n2", "luns": [{"id": 0, "bdev": "file"}], "maps": [MAP12]},
     ],
 }
-
-
-def planned(
-    engine: FakeEngine, *, prune: bool = False, force: bool = False, ignore: Any = (), **variables: Any
-) -> list[Operation]:
-    snapshot = read(engine)
-    declaration = declare(entries_of(variables), snapshot.can.node_base)
-    return plan(snapshot.state, declaration, snapshot.can, prune=prune, ignore=ignore, force=force)
-
-
-def refused(engine: FakeEngine, **variables: Any) -> list[str]:
-    with pytest.raises(Refused) as refusal:
-        planned(engine, **variables)
-    return refusal.value.problems
 
 
 def told(operations: list[Operation]) -> list[str]:

@@ -98,10 +98,8 @@ def test_an_initiator_reads_what_it_wrote() -> None:
     with login() as session:
         _blocks, size = geometry(session, LUN)
         for start in range(0, len(data), step):
-            assert (
-                session.write(cdb.write_10(start // size, step // size), data[start : start + step], lun=LUN).status
-                == 0
-            )
+            written = session.write(cdb.write_10(start // size, step // size), data[start : start + step], lun=LUN)
+            assert (written.status, written.residual) == (0, (0, 0))
         assert session.execute(cdb.synchronize_cache_10(), lun=LUN).status == 0
         assert session.read(cdb.read_10(0, step // size), step, lun=LUN).data == data[:step]
     (ROOT / "build/vm/written").write_text(f"{hashlib.sha256(data).hexdigest()} {len(data)}\n")

@@ -119,6 +119,7 @@ class Savepoint:
         self._portals: dict[int, list[Portal]] = {
             tag: list(group.portals) for tag, group in target.portal_groups.items()
         }
+        self._ports = {name: dict(node.device.ports) for name, node in target.nodes.items()}
         self._luns = {name: _luns(node) for name, node in target.nodes.items()}
         self._bdevs: dict[str, Bdev] = {bdev.name: bdev for bdev in engine.bdevs}
         made = {bdev.name: bdev.config() for bdev in engine.bdevs}
@@ -164,6 +165,8 @@ class Savepoint:
             vars(owner).update(values)
         for node in target.nodes.values():
             node.leaving = False
+            node.device.set_ports(list(self._ports[node.name]))
+            node.device.set_access(self._ports[node.name])
         target.index_nodes()
 
     def _values_of(self, owner: Any) -> Mapping[str, Any]:

@@ -21,16 +21,20 @@ BTRFS: Final = "/sys/fs/btrfs"
 _VOLUME: Final = re.compile(r"((?:[^-]|--)+)-((?:[^-]|--)+)")
 """A dm device of LVM: volume group and logical volume, with their own hyphens doubled."""
 
+_MULTIPATH: Final = re.compile(r"(part\d+-)?mpath-")
+"""The UUID of a dm device that is several paths to a disk, or a partition of one."""
+
 
 class BlockDevice(NamedTuple):
-    """``number`` is major:minor."""
+    """``number`` is major:minor, ``mapped`` the name that device-mapper has for it."""
 
     name: str
     number: str
+    mapped: str = ""
 
     @property
     def path(self) -> str:
-        return node(self.name)
+        return f"/dev/mapper/{self.mapped}" if self.mapped else node(self.name)
 
 
 class Holder(NamedTuple):
@@ -52,7 +56,10 @@ class BlockDevices:
         self._host = host
 
     def device(self, name: str) -> BlockDevice:
-        return BlockDevice(name, self._host.read(f"{BLOCK}/{name}/dev").strip())
+        directory = f"{BLOCK}/{name}"
+        return BlockDevice(
+            name, self._host.read(f"{directory}/dev").strip(), self._host.read(f"{directory}/dm/name").strip()
+        )
 
     def tree(self, disk: str) -> list[BlockDevice]:
         """A disk and its partitions."""
@@ -64,6 +71,14 @@ class BlockDevices:
         """What is built directly on it."""
         for holder in self._host.names(f"{BLOCK}/{name}/holders"):
             yield Holder(self.device(holder), self._relation(holder))
+
+    def slaves(self, name: str) -> list[str]:
+        """The names of what it is directly built on."""
+        return self._host.names(f"{BLOCK}/{name}/slaves")
+
+    def is_multipath(self, name: str) -> bool:
+        """Whether it is a multipath map or a partition of one."""
+        return bool(_MULTIPATH.match(self._host.read(f"{BLOCK}/{name}/dm/uuid")))
 
     def above(self, name: str) -> Iterator[BlockDevice]:
         """Everything that is built on it, also on what is built on it."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ansible_collections.openlun.iscsi.plugins.module_utils._host.blockuse import BlockUse, Use
+from ansible_collections.openlun.iscsi.plugins.module_utils._host.blockuse import BlockUse
 from ansible_collections.openlun.iscsi.plugins.module_utils._host.errors import HostError
+from ansible_collections.openlun.iscsi.plugins.module_utils._host.live_use import Use
 from ansible_collections.openlun.iscsi.plugins.module_utils._host.pci_devices import BRIDGE, USER_DRIVERS, Device
 from ansible_collections.openlun.iscsi.plugins.module_utils._host.pci_drivers import VFIO
 from ansible_collections.openlun.iscsi.plugins.module_utils._host.pci_moves import Move

@@ -42,6 +42,15 @@ def mapped(pid: str, proc: str = "/proc") -> str:
         return ""
 
 
+def called(pid: str, proc: str = "/proc") -> str:
+    """The name of its program, as the kernel has it, of at most 15 characters; empty when it ended."""
+    try:
+        with open(f"{proc}/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def described(pid: str, proc: str = "/proc") -> str:
     """A process in words: process 812 of root (/usr/sbin/tgtd -f)."""
     try:

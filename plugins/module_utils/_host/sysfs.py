@@ -72,12 +72,18 @@ class Host:
         with explained(path):
             os.makedirs(os.path.dirname(place), exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            with open(os.open(unfinished, flags, mode), "w", encoding="utf-8") as file:
-                os.fchmod(file.fileno(), mode)
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, place)
+            try:
+                with open(os.open(unfinished, flags, mode), "w", encoding="utf-8", errors="surrogateescape") as file:
+                    os.fchmod(file.fileno(), mode)
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(unfinished, place)
+            except BaseException:
+                # It may hold a secret, and where it is every file may count.
+                with contextlib.suppress(OSError):
+                    os.unlink(unfinished)
+                raise
 
     def remove(self, path: str) -> None:
         """Remove a file or a link that may be gone already. Raises HostError."""

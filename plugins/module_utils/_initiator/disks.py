@@ -35,11 +35,6 @@ def slaves(host: Host, device: str) -> list[str]:
     return host.names(f"/sys/block/{device}/slaves")
 
 
-def partitions(host: Host, disk: str) -> list[str]:
-    directory = f"/sys/block/{disk}"
-    return [name for name in host.names(directory) if host.exists(f"{directory}/{name}/partition")]
-
-
 def sysfs(host: Host, device: str) -> str:
     """The directory of a disk or a partition."""
     whole = f"/sys/block/{device}"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .errors import InitiatorError
@@ -14,12 +15,14 @@ from .scsi import Capacity, LogicalUnit, report_luns
 from .session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .chap import Credentials
 
 _TEST_BYTES: Final = 65536
 _WILDCARDS: Final = ("0.0.0.0", "::")
+_HARMLESS: Final = re.compile(r"[^\s/\x00-\x1f\x7f.-][^\s/\x00-\x1f\x7f]{0,254}")
+"""What others call targets and portals. open-iscsi makes directories of it, and takes more than RFC 7143 allows."""
 
 
 class Address(NamedTuple):
@@ -65,8 +68,18 @@ def discover(request: Request) -> list[Found]:
     """SendTargets=All in a discovery session (RFC 7143 appendix C)."""
     with Session(*request.portal, request.who(None), request.timeout) as session:
         answer = session.text({"SendTargets": "All"})
+    try:
+        return targets_in(answer)
+    except ValueError as error:
+        raise InitiatorError(f"portal {request.portal}: {error}") from error
+
+
+def targets_in(answer: Iterable[tuple[str, str]]) -> list[Found]:
+    """The targets of an answer to SendTargets. Raises ValueError for what must not become a path or an argument."""
     targets: list[Found] = []
     for key, value in answer:
+        if key in ("TargetName", "TargetAddress") and not _HARMLESS.fullmatch(value):
+            raise ValueError(f"it offers a {key} that is none: {value[:255]!r}. Nothing of its answer is used.")
         if key == "TargetName":
             targets.append(Found(value, []))
         elif key == "TargetAddress" and targets:

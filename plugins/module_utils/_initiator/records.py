@@ -48,7 +48,7 @@ class Record(NamedTuple):
 
 def parse(text: str) -> dict[str, str]:
     """Names and values of a record, or of what ``iscsiadm -o show`` prints; what has no value is empty."""
-    matched = filter(None, map(_LINE.match, text.splitlines()))
+    matched = filter(None, map(_LINE.match, _lines(text)))
     return {line[1]: "" if line[2] == EMPTY else line[2] for line in matched}
 
 
@@ -56,7 +56,7 @@ def edit(text: str, changes: Mapping[str, str]) -> str:
     """The record with other values, everything else as it was. An empty value removes the line."""
     left = dict(changes)
     lines: list[str] = []
-    for line in text.splitlines():
+    for line in _lines(text):
         matched = _LINE.match(line)
         if matched is not None and matched[1] in changes:
             value = left.pop(matched[1], "")
@@ -67,6 +67,11 @@ def edit(text: str, changes: Mapping[str, str]) -> str:
         else:
             lines.append(line)
     return "\n".join([*lines, *_added(left)]) + "\n"
+
+
+def _lines(text: str) -> list[str]:
+    """As open-iscsi reads them: a secret may hold other characters that end a line in Python's eyes."""
+    return text[:-1].split("\n") if text.endswith("\n") else text.split("\n")
 
 
 def _added(values: Mapping[str, str]) -> list[str]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Callable, Final
 
 from .._host.errors import HostError
 from .._host.sysfs import explained
-from . import disk_use, disks, session_plan, settings
+from . import disks, session_plan, settings
+from .disk_use import DiskUse
 from .errors import InitiatorError
 from .interfaces import BINDINGS, Binding, bind, plan_binding
 from .iscsiadm import Iscsiadm, Run
@@ -79,7 +80,7 @@ class Sessions:
             self._iscsiadm.sessions(),
             self._ask,
             lambda disk: disks.size(self._host, disk),
-            lambda disk, leaving: disk_use.users(self._host, disk, leaving),
+            DiskUse(self._host).users,
         )
         want = self._want(options, {**binding_values, **values}, scene)
         binding = plan_binding(self._iscsiadm, want.interface or DEFAULT_INTERFACE, binding_values)

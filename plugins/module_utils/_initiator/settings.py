@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from .errors import InitiatorError
@@ -45,6 +46,7 @@ _OPTION_OF: Final = {
     **dict.fromkeys((METHOD, *_PROOFS.values()), "chap"),
     **dict.fromkeys(_KEYS_OF_THE_NODE, "target, portals and interface"),
 }
+_NAME: Final = re.compile(r"[^\s#=]+")
 _WITHOUT_LOGIN: Final = frozenset((*_STARTUP, "node.leading_login", DISCOVERED_AT, DISCOVERED_PORT))
 """What counts without a new login."""
 
@@ -86,7 +88,7 @@ def _chap(given: Mapping[str, Any]) -> dict[str, str]:
 
 def _unwritable(value: str) -> str | None:
     """What a line of a record cannot hold."""
-    if "\n" in value or "\0" in value:
+    if not {"\n", "\r", "\0"}.isdisjoint(value):
         return "has more than one line"
     if value != value.strip():
         return "begins or ends with a blank"
@@ -98,7 +100,7 @@ def _unwritable(value: str) -> str | None:
 def _param(name: str, value: Any) -> str:
     if name in _OPTION_OF:
         raise InitiatorError(f"params: {name} is set by the option {_OPTION_OF[name]}.")
-    if not name.startswith(("node.", "iface.")):
+    if not name.startswith(("node.", "iface.")) or not _NAME.fullmatch(name):
         raise InitiatorError(f"params: {name!r} is no name of a node record. They begin with node.")
     text = {True: "Yes", False: "No"}[value] if isinstance(value, bool) else str(value)
     problem = _unwritable(text)

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A block device on a file or a kernel block device (SPDK's bdev_aio).
 
-What the page cache can serve is done at once, with RWF_NOWAIT; everything that may wait for a disk goes to the pool.
+What the page cache can serve is done at once, with RWF_NOWAIT; everything that may wait for a disk goes to the pool,
+which is everything when the page cache is not used (``direct``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Callable
 
 from ..errors import Invalid
 from ..facts import BLOCK_SIZES
+from . import direct as direct_io
 from . import holes
 from .backing import Backing, grow, open_backing, remove_file
 from .base import Bdev, Buffer, Submit, failed_at
@@ -43,6 +45,7 @@ class AioBdev(Bdev):
         fallocate: bool,
         uuid: str | None,
         sparse: bool,
+        direct: bool,
     ) -> None:
         super().__init__(
             name, block_size or backing.block_size, backing.size // (block_size or backing.block_size), uuid
@@ -53,16 +56,16 @@ class AioBdev(Bdev):
         self.fallocate = fallocate
         self.unmaps = fallocate and not readonly
         self.sparse = sparse
-        self.consumes_inline = backing.in_memory
+        self.direct = direct
+        self._in_memory = backing.in_memory and not direct
+        self.consumes_inline = self._in_memory
         self._fd = backing.fd
         self._submit = submit
         self._in_flight = 0
         self._closed = False
-        self._in_memory = backing.in_memory
         self._view: memoryview | None = None
         self._map()
-        self._read_nowait = not backing.in_memory
-        self._write_nowait = not backing.in_memory
+        self._read_nowait = self._write_nowait = not (direct or self._in_memory)
 
     @classmethod
     def open(
@@ -76,8 +79,11 @@ class AioBdev(Bdev):
         uuid: str | None = None,
         size: int | None = None,
         sparse: bool = False,
+        direct: bool = False,
     ) -> AioBdev:
         """Open ``filename``; ``size`` in bytes makes or grows the file. ``block_size`` 0 is the store's own.
+
+        ``direct`` leaves the page cache out.
 
         Raises Invalid or, for what the operating system refuses, EngineError.
         """
@@ -87,10 +93,17 @@ class AioBdev(Bdev):
             raise Invalid(
                 f"bdev {name}: size {size} is not a multiple of its block size {block_size or BLOCK_SIZES[0]}"
             )
-        backing = open_backing(name, filename, readonly, size, sparse)
-        try:
+
+        def suit(backing: Backing) -> None:
             _check_geometry(name, filename, backing, block_size)
-            return cls(name, filename, backing, block_size, submit, readonly, fallocate, uuid, sparse)
+            if direct:
+                what = f"bdev {name}: {filename}"
+                direct_io.switch_on(backing.fd, what)
+                direct_io.check_block(backing.fd, what, block_size or backing.block_size, backing.size)
+
+        backing = open_backing(name, filename, readonly, size, sparse, suit)
+        try:
+            return cls(name, filename, backing, block_size, submit, readonly, fallocate, uuid, sparse, direct)
         except BaseException:
             os.close(backing.fd)
             raise
@@ -181,10 +194,15 @@ class AioBdev(Bdev):
     def _landed(self, _future: asyncio.Future[Any]) -> None:
         self._in_flight -= 1
         if self._closed and not self._in_flight:
-            os.close(self._fd)
+            self._close_file()
+
+    def _close_file(self) -> None:
+        """What comes too late must not find another file under the same number."""
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
     def _read_blocking(self, offset: int, length: int) -> Buffer:
-        buffer = bytearray(length)
+        buffer = direct_io.buffer(length) if self.direct else bytearray(length)
         view = memoryview(buffer)
         while view:
             try:
@@ -198,7 +216,7 @@ class AioBdev(Bdev):
         return buffer
 
     def _write_blocking(self, offset: int, data: memoryview) -> None:
-        view = memoryview(data)
+        view = direct_io.aligned(data) if self.direct else memoryview(data)
         while view:
             try:
                 done = os.pwrite(self._fd, view, offset)
@@ -235,7 +253,7 @@ class AioBdev(Bdev):
         self.recall()
         self._view = None
         if not self._in_flight:
-            os.close(self._fd)
+            self._close_file()
 
     def remove_file(self) -> None:
         """Delete the file, after :meth:`close`. Raises EngineError."""
@@ -249,6 +267,7 @@ class AioBdev(Bdev):
                 "readonly": self.readonly,
                 "fallocate": self.fallocate,
                 "nowait": False,
+                **self._directness(),
             }
         }
 
@@ -261,7 +280,12 @@ class AioBdev(Bdev):
             "fallocate": self.fallocate,
             "uuid": self.uuid,
             "nowait": False,
+            **self._directness(),
         }
+
+    def _directness(self) -> dict[str, bool]:
+        """Only when it is, because SPDK does not know it."""
+        return {"direct": True} if self.direct else {}
 
 
 def _check_geometry(name: str, filename: str, backing: Backing, block_size: int) -> None:

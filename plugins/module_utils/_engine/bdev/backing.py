@@ -11,7 +11,7 @@ import stat
 import struct
 from fcntl import ioctl
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Callable, Final, NamedTuple
 
 from ..errors import EngineError, Exists, Invalid, Unsupported
 
@@ -31,8 +31,17 @@ class Backing(NamedTuple):
     """Reads and writes cannot block on a disk: the file is on tmpfs."""
 
 
-def open_backing(name: str, filename: str, readonly: bool, size: int | None, sparse: bool) -> Backing:
+def open_backing(
+    name: str,
+    filename: str,
+    readonly: bool,
+    size: int | None,
+    sparse: bool,
+    suit: Callable[[Backing], None] | None = None,
+) -> Backing:
     """Open ``filename`` for bdev ``name``; with ``size`` (bytes) make a missing file or grow a smaller one.
+
+    ``suit`` raises EngineError for what the bdev cannot be made of.
 
     A new file is private to its owner. Unless ``sparse``, its space is taken now, so that a full disk shows here and
     not under a later WRITE; what could not be made whole is taken back. Raises EngineError, whose errno is the
@@ -57,7 +66,12 @@ def open_backing(name: str, filename: str, readonly: bool, size: int | None, spa
             raise Invalid(f"{what} is neither a file nor a block device")
         if size is not None:
             _reach_size(fd, what, size, sparse, stat.S_ISBLK(mode), readonly)
-        return Backing(fd, os.lseek(fd, 0, os.SEEK_END), _sector_size(fd, mode), _is_in_memory(fd, mode))
+        if created:
+            _keep_entry(filename, what)
+        backing = Backing(fd, os.lseek(fd, 0, os.SEEK_END), _sector_size(fd, mode), _is_in_memory(fd, mode))
+        if suit is not None:
+            suit(backing)
+        return backing
     except BaseException:
         os.close(fd)
         if created:
@@ -89,6 +103,18 @@ def remove_file(name: str, filename: str) -> None:
         Path(filename).unlink()
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise EngineError.from_os(error, what) from error
+
+
+def _keep_entry(filename: str, what: str) -> None:
+    """A new file has to be found after a power cut, else what is flushed into it is lost all the same (fsync(2))."""
+    try:
+        fd = os.open(Path(filename).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
     except OSError as error:
         raise EngineError.from_os(error, what) from error
 

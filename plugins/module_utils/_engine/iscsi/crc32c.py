@@ -89,17 +89,16 @@ def _pure(data: Buffer) -> int:
     return crc ^ _ONES
 
 
-def _best() -> tuple[str, Callable[[Buffer], int]]:
+def _best() -> Callable[[Buffer], int]:
     try:
         import google_crc32c
     except ImportError:
-        return "pure Python", _pure
+        return _pure
     if google_crc32c.implementation != "c":
-        return "pure Python", _pure
+        return _pure
     value: Callable[[bytes], int] = google_crc32c.value
-    return "google-crc32c", lambda data: value(bytes(data))
+    return lambda data: value(bytes(data))
 
 
-IMPLEMENTATION, crc32c = _best()
-"""Which one it is, in words; and the function: the CRC32C of ``data``, whose bytes go on the wire in little-endian
-order (RFC 7143 §13.1, Appendix A)."""
+crc32c: Final = _best()
+"""The CRC32C of ``data``, whose bytes go on the wire in little-endian order (RFC 7143 §13.1, Appendix A)."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import Exists, Invalid, NotFound
 from ..facts import MAX_ALIAS_BYTES, MAX_PORTALS_PER_GROUP
+from ..scsi.alua import State
+from ..scsi.sense import AccessStateChanged
 from .portal import Portal, PortalGroup
 
 if TYPE_CHECKING:
@@ -69,6 +71,14 @@ def remove_lun(target: IscsiTarget, name: str, lun_id: int) -> None:
         known = ", ".join(map(str, node.device.luns))
         raise NotFound(f"target node {node.name}: it has no LUN {lun_id}. Its LUNs: {known or 'none'}.")
     target.drop_lun(node, lun_id)
+
+
+def set_access_state(target: IscsiTarget, name: str, tag: int, state: State) -> None:
+    """What may be done through one portal group (ALUA); initiators learn of it by a unit attention."""
+    node = target.node(name)
+    if node.set_access_state(target.portal_group(tag), state):
+        for lun_id in node.device.luns:
+            target.sessions.tell_event(node, lun_id, AccessStateChanged)
 
 
 def set_options(

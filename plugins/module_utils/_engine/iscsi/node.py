@@ -10,6 +10,7 @@ from typing import Any, Callable, NamedTuple
 
 from ..bdev.histogram import Histogram
 from ..errors import Exists, Invalid, NotFound
+from ..scsi.alua import State
 from ..scsi.device import Device
 from ..scsi.unit import Units
 from .access import InitiatorGroup
@@ -64,6 +65,8 @@ class TargetNode:
         self.maps: list[Map] = []
         self.redirects: dict[int, Redirect] = {}
         """By the tag of the mapped portal group where the initiator comes."""
+        self.access_states: dict[int, State] = {}
+        """By the tag of a mapped portal group, where it is not active and optimized; initiators may have changed it."""
         self.queue_depth = queue_depth
         self.auth = auth
         self.header_digest = False
@@ -103,9 +106,11 @@ class TargetNode:
         self._set_maps([each for each in self.maps if not unwanted(each)])
 
     def _set_maps(self, maps: list[Map]) -> None:
-        """A redirect goes with the last map of its portal group."""
+        """A redirect and an access state go with the last map of their portal group."""
         self.maps = maps
-        self.device.set_ports([group.tag for group in self.portal_groups()])
+        tags = [group.tag for group in self.portal_groups()]
+        self.device.set_ports(tags)
+        self.access_states = {tag: state for tag, state in self.access_states.items() if tag in tags}
         if self.redirects:
             mapped = {each.portal_group.tag for each in maps}
             self.redirects = {tag: redirect for tag, redirect in self.redirects.items() if tag in mapped}
@@ -115,15 +120,27 @@ class TargetNode:
         what = f"target node {self.name}: portal group {group.tag}"
         if group.private:
             raise Invalid(f"{what} is private: initiators come there only because they are sent")
-        if group not in self.portal_groups():
-            mapped = ", ".join(str(each.tag) for each in self.portal_groups())
-            raise Invalid(f"{what} is not mapped to it. Its portal groups: {mapped or 'none'}.")
+        self._check_mapped(group)
         if redirect is None:
             self.redirects.pop(group.tag, None)
         elif (redirect.host, redirect.port) in (portal.key for portal in group.portals):
             raise Invalid(f"{what} has the portal {redirect} itself: initiators would go in circles")
         else:
             self.redirects[group.tag] = redirect
+
+    def _check_mapped(self, group: PortalGroup) -> None:
+        if group not in self.portal_groups():
+            mapped = ", ".join(str(each.tag) for each in self.portal_groups())
+            what = f"target node {self.name}: portal group {group.tag} is not mapped to it"
+            raise Invalid(f"{what}. Its portal groups: {mapped or 'none'}.")
+
+    def set_access_state(self, group: PortalGroup, state: State) -> bool:
+        """What may be done through ``group`` (ALUA). False when that is so already. Raises Invalid."""
+        self._check_mapped(group)
+        self.access_states.pop(group.tag, None)
+        if state is not State.OPTIMIZED:
+            self.access_states[group.tag] = state
+        return self.device.set_access({group.tag: state})
 
     @property
     def is_closed(self) -> bool:
@@ -148,10 +165,11 @@ class TargetNode:
         return None
 
     def to_rpc(self) -> dict[str, Any]:
-        """As iscsi_get_target_nodes gives it, and redirects and whether it is disabled, which SPDK does not tell."""
+        """As iscsi_get_target_nodes gives it, and what SPDK does not tell: redirects, access states, is it disabled?"""
         redirects = [{"pg_tag": tag, **redirect.to_rpc()} for tag, redirect in self.redirects.items()]
-        further = {"redirects": redirects} if redirects else {}
-        return {**self._made_of(), **further, **({} if self.enabled else {"disabled": True})}
+        states = [_access(tag, state) for tag, state in self.device.ports.items() if state is not State.OPTIMIZED]
+        further = {"redirects": redirects, "access_states": states, "disabled": not self.enabled}
+        return {**self._made_of(), **{name: value for name, value in further.items() if value}}
 
     def _made_of(self) -> dict[str, Any]:
         """SPDK leaves an empty alias out."""
@@ -182,6 +200,12 @@ class TargetNode:
             yield "iscsi_enable_histogram", {"name": self.name, "enable": True}
         for tag, redirect in self.redirects.items():
             yield "iscsi_target_node_set_redirect", {"name": self.name, "pg_tag": tag, **redirect.to_rpc()}
+        for tag, state in self.access_states.items():
+            yield "iscsi_target_node_set_access_state", {"name": self.name, **_access(tag, state)}
+
+
+def _access(tag: int, state: State) -> dict[str, Any]:
+    return {"pg_tag": tag, "access_state": state.name.lower()}
 
 
 def _words(each: Map) -> str:

@@ -11,7 +11,7 @@ import struct
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic
-from typing import Callable, Final, Union
+from typing import Any, Callable, Final, Union
 
 from . import status
 from .memory import LARGEST, PAGE, DmaMemory, Piece
@@ -66,7 +66,8 @@ class Transfer(Command):
         self.length = length
         self.data = data
         self.into = into
-        self.future: asyncio.Future[bytes] = io.loop.create_future()
+        self.future: asyncio.Future[Any] = io.loop.create_future()
+        """Of what was read; None for what reads nothing, and where ``into`` has it."""
 
     def __str__(self) -> str:
         return f"{_NAMES[self.opcode]} of namespace {self.nsid}"
@@ -76,7 +77,7 @@ class Transfer(Command):
         if outcome:
             self.io.failed(self, outcome)
             return
-        data = b""
+        data = None
         piece = self.piece
         if piece is not None:
             if self.opcode == READ:
@@ -125,11 +126,11 @@ class IoChannel:
         length: int = 0,
         data: Data | None = None,
         into: memoryview | None = None,
-    ) -> asyncio.Future[bytes]:
+    ) -> asyncio.Future[Any]:
         """Start a command that moves ``length`` bytes; dword 12 is mostly the number of blocks less one, and FUA."""
         return self._begin(Transfer(self, opcode, nsid, lba & 0xFFFFFFFF, lba >> 32, cdw12, length, data, into))
 
-    def deallocate(self, nsid: int, ranges: Sequence[tuple[int, int]]) -> asyncio.Future[bytes]:
+    def deallocate(self, nsid: int, ranges: Sequence[tuple[int, int]]) -> asyncio.Future[Any]:
         """Ranges are first block and number of blocks, at most 256 of them."""
         data = b"".join(_RANGE.pack(0, blocks, lba) for lba, blocks in ranges)
         last = len(ranges) - 1
@@ -137,7 +138,7 @@ class IoChannel:
 
     # How they get there and back
 
-    def _begin(self, transfer: Transfer) -> asyncio.Future[bytes]:
+    def _begin(self, transfer: Transfer) -> asyncio.Future[Any]:
         if self._refusal is not None:
             transfer.future.set_exception(OSError(*self._refusal))
         elif self.waiting or not self._start(transfer):

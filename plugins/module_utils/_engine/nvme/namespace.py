@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Awaitable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from .controller import Controller
 from .identify import NamespaceInfo
@@ -96,9 +96,9 @@ def _cut(length: int, largest: int) -> list[tuple[int, int]]:
     return [(at, min(largest, length - at)) for at in range(0, length, largest)]
 
 
-async def _gather(parts: Sequence[asyncio.Future[bytes]], result: bytearray | None) -> bytearray:
-    """Wait for all parts, the failed ones too; the first failure is everybody's."""
+async def _gather(parts: Sequence[asyncio.Future[Any]], result: bytearray | None) -> Any:
+    """Wait for all parts, the failed ones too, and give ``result``; the first failure is everybody's."""
     for outcome in await asyncio.gather(*parts, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
-    return result if result is not None else bytearray()
+    return result

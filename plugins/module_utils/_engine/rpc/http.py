@@ -246,8 +246,10 @@ async def _body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, requ
     if not text.isascii() or not text.isdigit() or len(text) > 20:
         raise _Refused(HTTPStatus.BAD_REQUEST, "Content-Length is no length")
     length = int(text)
-    if length > MAX_REQUEST_BYTES:
-        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {MAX_REQUEST_BYTES} bytes")
+    # Only calls have a body. Everybody may ask for some pages, and would make us keep it.
+    most = MAX_REQUEST_BYTES if request.method == "POST" else 0
+    if length > most:
+        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {most} bytes")
     if request.headers.get("expect", "").lower() == "100-continue":
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     return await asyncio.wait_for(reader.readexactly(length), _BODY_SECONDS)

@@ -9,7 +9,7 @@ import struct
 from typing import Final
 
 from ..bdev.base import Buffer
-from .alua import Access, State
+from .alua import SETTABLE, Access, Cause, State
 from .command import Rules
 from .device import Task
 from .reservations import Conflict
@@ -18,10 +18,8 @@ from .sense import InvalidFieldInCdb, InvalidFieldInParameters, ParameterListLen
 LONGEST_LIST: Final = 4096
 CHANGE_RULES: Final = Rules(Conflict.WRITE, Access.ANY)
 _SUPPORTED: Final = 0x0F  # unavailable, standby, non-optimized and optimized
-_BY_COMMAND: Final = 0x01
 _GROUP = struct.Struct(">BBHxBxBxxH")
 _CHANGE = struct.Struct(">BxH")
-_SETTABLE: Final = frozenset({State.OPTIMIZED, State.NON_OPTIMIZED, State.STANDBY, State.UNAVAILABLE})
 
 
 def report(task: Task) -> Buffer:
@@ -29,8 +27,12 @@ def report(task: Task) -> Buffer:
     form, allocation = task.cdb[1] >> 5, int.from_bytes(task.cdb[6:10], "big")
     if form > 1:
         raise InvalidFieldInCdb(byte=1, bit=7)
-    ports = task.nexus.device.ports or {task.nexus.relative_port: State.OPTIMIZED}
-    groups = b"".join(_GROUP.pack(state, _SUPPORTED, tag, _BY_COMMAND, 1, tag) for tag, state in sorted(ports.items()))
+    device = task.nexus.device
+    ports = device.ports or {task.nexus.relative_port: State.OPTIMIZED}
+    groups = b"".join(
+        _GROUP.pack(state, _SUPPORTED, tag, device.causes.get(tag, Cause.NOBODY), 1, tag)
+        for tag, state in sorted(ports.items())
+    )
     if form:
         groups = struct.pack(">BB2x", 0x10, 0) + groups
     return (struct.pack(">L", len(groups)) + groups)[:allocation]
@@ -48,7 +50,7 @@ def change(task: Task) -> None:
         value, tag = _CHANGE.unpack_from(data, at)
         if tag not in device.ports:
             raise InvalidFieldInParameters(byte=at + 2)
-        state = next((each for each in _SETTABLE if each == value & 0x0F), None)
+        state = next((each for each in SETTABLE if each == value & 0x0F), None)
         if state is None:
             raise InvalidFieldInParameters(byte=at, bit=3)
         states[tag] = state

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 from .sense import AccessStateTransition, ScsiError, TargetPortStandby, TargetPortUnavailable
 
@@ -26,6 +27,19 @@ class State(enum.IntEnum):
     def refusal(self) -> ScsiError:
         """What a command that is not possible in this state is told."""
         return _REFUSALS[self]()
+
+
+SETTABLE: Final = (State.OPTIMIZED, State.NON_OPTIMIZED, State.STANDBY, State.UNAVAILABLE)
+"""The states in which a target port group can be put."""
+
+
+class Cause(enum.IntEnum):
+    """Who changed an access state last: the status code of REPORT TARGET PORT GROUPS (SPC-4 §6.37)."""
+
+    NOBODY = 0x0
+    COMMAND = 0x1
+    """SET TARGET PORT GROUPS"""
+    TARGET = 0x2
 
 
 _REFUSALS: dict[State, type[ScsiError]] = {

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import AsyncExitStack
 from typing import Callable, Final, NamedTuple
 
 from ..bdev.base import Buffer
@@ -58,6 +59,10 @@ class _Segment(NamedTuple):
     """DC: the blocks are those of the destination."""
 
 
+_Copy = tuple[LogicalUnit, LogicalUnit, _Segment, int]
+"""Source, destination, what of them, and the bytes that makes."""
+
+
 async def extended_copy(task: Task) -> None:
     """EXTENDED COPY: every segment in order; nothing is copied when the list is wrong."""
     data = bytes(task.data_out)
@@ -69,14 +74,25 @@ async def extended_copy(task: Task) -> None:
     targets, segments = _parse(data, targets_size, segments_size, inline_size)
     units = [_find(task, target) for target in targets]
     copies = [_checked(task, units, segment) for segment in segments]
+    others = {lun.state: None for source, destination, *_rest in copies for lun in (source, destination)}
+    others.pop(task.unit.state, None)
+    async with AsyncExitStack() as turns:
+        for state in others:
+            await turns.enter_async_context(state.taking_part())
+        if others:  # it may have waited
+            copies = [_checked(task, units, segment) for segment in segments]
+        await _copy_all(task, copies, list_id if flags >> 3 & 0x3 != 3 else None)
+
+
+async def _copy_all(task: Task, copies: list[_Copy], list_id: int | None) -> None:
+    """``list_id``: under which the outcome is remembered."""
     transferred = 0
-    remember = flags >> 3 & 0x3 != 3
     try:
         for source, destination, segment, length in copies:
             await _copy(source, destination, segment, length)
             transferred += length
     finally:
-        if remember:
+        if list_id is not None:
             done = Finished(len(copies), transferred, transferred != sum(each[3] for each in copies))
             task.nexus.copies[list_id] = done  # at most 256: the identifier is a byte
 
@@ -132,7 +148,7 @@ def _find(task: Task, target: bytes) -> LogicalUnit:
     return found
 
 
-def _checked(task: Task, units: list[LogicalUnit], segment: _Segment) -> tuple[LogicalUnit, LogicalUnit, _Segment, int]:
+def _checked(task: Task, units: list[LogicalUnit], segment: _Segment) -> _Copy:
     if segment.source >= len(units) or segment.destination >= len(units):
         raise CopyTargetNotReachable()
     source, destination = units[segment.source], units[segment.destination]
@@ -146,7 +162,7 @@ def _checked(task: Task, units: list[LogicalUnit], segment: _Segment) -> tuple[L
             raise CopyTargetNotReachable()
         if lun.state.reservations.forbids(task.nexus.identity, conflict):
             raise ReservationConflict()
-        if lun.state.erasure is not None or not lun.state.loaded:
+        if lun.state.erasure is not None or not lun.state.loaded or lun not in lun.state.luns:
             raise CopyTargetNotReachable()
     if destination.readonly:
         raise WriteProtected()

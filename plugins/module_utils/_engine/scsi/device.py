@@ -11,7 +11,7 @@ from typing import Any, Callable, Final
 from ..bdev.base import Bdev, Buffer
 from ..errors import Exists, Invalid, NotFound
 from ..facts import MAX_LUN_ID
-from .alua import State
+from .alua import Cause, State
 from .reservations import Identity
 from .sense import (
     GOOD,
@@ -45,6 +45,8 @@ class Device:
         self.nexuses: list[Nexus] = []
         self.ports: dict[int, State] = {}
         """Access states of the target port groups, by the tag of their portal group (SPC-4 §5.15)."""
+        self.causes: dict[int, Cause] = {}
+        """Who changed them."""
 
     def free_lun_id(self) -> int:
         for lun_id in range(MAX_LUN_ID + 1):
@@ -62,17 +64,29 @@ class Device:
         return [Identity(initiator_port.lower(), target_port(self.name, tag).lower(), tag) for tag in self.ports]
 
     def set_ports(self, tags: list[int]) -> None:
-        """The portal groups by which the device can be reached; a new one is active and optimized."""
-        self.ports = {tag: self.ports.get(tag, State.OPTIMIZED) for tag in tags}
-        self._refresh()
+        """The portal groups by which the device can be reached; a new one is active and optimized.
 
-    def set_access(self, states: dict[int, State], own: Nexus | None = None) -> None:
-        """Change access states; everybody else learns of it (SPC-4 §5.15.2.7)."""
+        Everybody learns that there are other paths now, and asks for all of them (REPORT TARGET PORT GROUPS).
+        """
+        changed = self.ports.keys() != set(tags)
+        self.ports = {tag: self.ports.get(tag, State.OPTIMIZED) for tag in tags}
+        self.causes = {tag: cause for tag, cause in self.causes.items() if tag in self.ports}
+        self._refresh()
+        if changed:
+            self._tell_all(AccessStateChanged)
+
+    def set_access(self, states: dict[int, State], own: Nexus | None = None) -> bool:
+        """Change access states; everybody but ``own``, who asked for it, learns of it (SPC-4 §5.15.2.7).
+
+        False when they are like that already.
+        """
         changed = {tag: state for tag, state in states.items() if self.ports.get(tag) is not state}
         self.ports.update(changed)
+        self.causes.update(dict.fromkeys(changed, Cause.COMMAND if own else Cause.TARGET))
         self._refresh()
         if changed:
             self._tell_all(AccessStateChanged, own)
+        return bool(changed)
 
     def _refresh(self) -> None:
         for lun in self.luns.values():

@@ -31,7 +31,6 @@ from .sense import (
     WriteFault,
     WriteProtected,
 )
-from .unit import UnitState
 
 _log = logging.getLogger(__name__)
 
@@ -65,11 +64,11 @@ def execute(task: Task, done: Done) -> None:
         if lun is None or lun.state.guarded or task.nexus.attentions:
             _check(task, command)
             if lun is not None and rules.medium and not lun.state.gate.free(rules.alone):
-                lun.state.gate.wait(rules.alone, (task, command, done))
+                lun.state.gate.wait(rules.alone, functools.partial(_start, task, command, done))
                 lun.state.refresh()
                 return
         elif rules.alone and not lun.state.gate.free(alone=True):
-            lun.state.gate.wait(True, (task, command, done))
+            lun.state.gate.wait(True, functools.partial(_start, task, command, done))
             lun.state.refresh()
             return
         result = command.handler(task)
@@ -145,22 +144,20 @@ def _go_on(give: Callable[[], Any], task: Task, command: Command, done: Done) ->
             state.gate.leave()
         done(task)
         if state is not None and state.guarded:
-            _let_in(state)
+            state.let_in()
 
     asyncio.ensure_future(result).add_done_callback(finish)
 
 
-def _let_in(state: UnitState) -> None:
-    """Start the commands that waited for others to finish."""
-    for task, command, done in state.gate.admitted():
-        if task.aborted:
-            done(task)
-        elif task.lun not in state.luns:
-            task.fail(LogicalUnitNotSupported())
-            done(task)
-        else:
-            _go_on(functools.partial(command.handler, task), task, command, done)
-    state.refresh()
+def _start(task: Task, command: Command, done: Done) -> None:
+    """Run a command that waited for others to finish."""
+    if task.aborted:
+        done(task)
+    elif task.unit not in task.unit.state.luns:
+        task.fail(LogicalUnitNotSupported())
+        done(task)
+    else:
+        _go_on(functools.partial(command.handler, task), task, command, done)
 
 
 def _advance(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Callable
+
+Start = Callable[[], object]
 
 
 class Gate:
@@ -21,7 +23,7 @@ class Gate:
     def __init__(self) -> None:
         self._running = 0
         self._alone = False
-        self._waiting: deque[tuple[bool, Any]] = deque()
+        self._waiting: deque[tuple[bool, Start]] = deque()
 
     @property
     def closed(self) -> bool:
@@ -32,8 +34,19 @@ class Gate:
         """May a command start?"""
         return not self.closed and not (alone and self._running)
 
-    def wait(self, alone: bool, command: Any) -> None:
-        self._waiting.append((alone, command))
+    def wait(self, alone: bool, start: Start) -> None:
+        """``start`` is called when it is the command's turn."""
+        self._waiting.append((alone, start))
+
+    def join(self, start: Start) -> None:
+        """The same for a command of another unit, which goes in front.
+
+        It only waits for who is alone now. If it waited for who waits, two of them could wait for each other.
+        """
+        if self._alone:
+            self._waiting.appendleft((False, start))
+        else:
+            start()
 
     def enter(self, alone: bool) -> None:
         """A command that takes time has started."""
@@ -45,7 +58,7 @@ class Gate:
         self._running -= 1
         self._alone = False
 
-    def admitted(self) -> Iterator[Any]:
+    def admitted(self) -> Iterator[Start]:
         """The waiting commands that may start now, one after the other; each starts before the next is asked for."""
         while self._waiting and not self._alone and not (self._waiting[0][0] and self._running):
             yield self._waiting.popleft()[1]

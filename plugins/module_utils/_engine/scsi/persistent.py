@@ -29,7 +29,6 @@ _MOVE = struct.Struct(">QQxBHL")
 _SPEC_I_PT, _ALL_TG_PT, _APTPL, _UNREGISTER = 0x08, 0x04, 0x01, 0x02
 _CAPABILITIES: Final = 0x10 | _SPEC_I_PT | _ALL_TG_PT  # CRH, SIP_C, ATP_C
 _TYPE_MASK: Final = 0xEA01
-_ALL_PORTS: Final = 0x02
 _HOLDER: Final = 0x01
 
 

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ..bdev.base import Bdev
@@ -92,6 +94,36 @@ class UnitState:
             or self.gate.closed
             or any(lun.readonly or lun.device.restricts_access for lun in self.luns)
         )
+
+    def let_in(self) -> None:
+        """Start the commands that waited for others to finish."""
+        for start in self.gate.admitted():
+            start()
+        self.refresh()
+
+    @asynccontextmanager
+    async def taking_part(self) -> AsyncIterator[None]:
+        """For a command of another unit that works on this one as well: what has to be alone is alone for it too."""
+        turn = asyncio.get_running_loop().create_future()
+        entered = False
+
+        def start() -> None:
+            nonlocal entered
+            if not turn.cancelled():
+                entered = True
+                self.gate.enter(alone=False)
+                turn.set_result(None)
+
+        self.gate.join(start)
+        self.refresh()
+        try:
+            await turn
+            yield
+        finally:
+            if entered:
+                self.gate.leave()
+                if self.guarded:
+                    self.let_in()
 
     def nexuses(self) -> Iterator[tuple[Nexus, LogicalUnit]]:
         """Everybody who is logged in, and by which LUN they see the unit."""

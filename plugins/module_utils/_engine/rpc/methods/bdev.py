@@ -129,12 +129,13 @@ async def aio_create(
     nowait: bool,
     size: int | None,
     sparse: bool,
+    direct: bool,
 ) -> str:
-    """``size`` (bytes; makes or grows the file) and ``sparse`` (do not reserve its space) are ours."""
+    """Ours: ``size`` (bytes; makes or grows the file), ``sparse`` (do not reserve its space), ``direct`` (O_DIRECT)."""
     del nowait  # RWF_NOWAIT is used wherever the kernel takes it
     engine.bdevs.check_free(name)
     bdev = await engine.submit(
-        AioBdev.open, name, filename, engine.submit, block_size, readonly, fallocate, uuid, size, sparse
+        AioBdev.open, name, filename, engine.submit, block_size, readonly, fallocate, uuid, size, sparse, direct
     )
     return register(engine, bdev)
 
@@ -277,6 +278,7 @@ METHODS: Final = (
             "nowait": optional(boolean, False),
             "size": optional(_UINT64),
             "sparse": optional(boolean, False),
+            "direct": optional(boolean, False),
         },
         mutates=True,
         errors=Errors.AS_ERRNO,

@@ -24,6 +24,7 @@ _THREADS: Final = ("app_thread", "iscsi_poll_group_0")
 """SPDK's names; here both are the event loop, and its time counts for the second."""
 
 EXTENSIONS: Final = (
+    "bdev_aio_create.direct",
     "bdev_aio_create.size",
     "bdev_aio_create.sparse",
     "bdev_aio_delete.remove_file",
@@ -38,6 +39,7 @@ EXTENSIONS: Final = (
     "iscsi_get_connections.initiator_name",
     "iscsi_get_masked_auth_groups",
     "iscsi_get_portal_groups.chap_group",
+    "iscsi_get_target_nodes.access_states",
     "iscsi_get_target_nodes.disabled",
     "iscsi_get_target_nodes.redirects",
     "iscsi_portal_group_add_portals",
@@ -46,6 +48,7 @@ EXTENSIONS: Final = (
     "iscsi_target_node_disable",
     "iscsi_target_node_enable",
     "iscsi_target_node_remove_lun",
+    "iscsi_target_node_set_access_state",
     "iscsi_target_node_set_lun_mask",
     "iscsi_target_node_set_options",
     "iscsi_target_node_set_redirect.permanent",

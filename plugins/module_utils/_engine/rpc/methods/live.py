@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from ...facts import MAX_ALIAS_BYTES, MAX_LUN_ID
 from ...iscsi import live
+from ...scsi.alua import SETTABLE
 from ..method import Method, Subject
-from ..schema import boolean, integer, optional, required, string
+from ..schema import boolean, choice, integer, optional, required, string
 from .iscsi import NODE, PORTALS, QUEUE_DEPTH, TAG, TARGET_NODE
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ def remove_portals(engine: Engine, tag: int, portals: list[tuple[str, str]]) -> 
 
 def remove_lun(engine: Engine, name: str, lun_id: int) -> bool:
     live.remove_lun(engine.target, name, lun_id)
+    return True
+
+
+def set_access_state(engine: Engine, name: str, pg_tag: int, access_state: str) -> bool:
+    live.set_access_state(engine.target, name, pg_tag, _ACCESS_STATES[access_state])
     return True
 
 
@@ -54,6 +60,8 @@ def disable(engine: Engine, name: str) -> bool:
     return True
 
 
+_ACCESS_STATES: Final = {state.name.lower(): state for state in SETTABLE}
+
 METHODS: Final = (
     Method("iscsi_portal_group_add_portals", add_portals, {"tag": TAG, "portals": PORTALS}, mutates=True),
     Method("iscsi_portal_group_remove_portals", remove_portals, {"tag": TAG, "portals": PORTALS}, mutates=True),
@@ -62,6 +70,13 @@ METHODS: Final = (
         remove_lun,
         {"name": NODE, "lun_id": required(integer(0, MAX_LUN_ID))},
         mutates=True,
+    ),
+    Method(
+        "iscsi_target_node_set_access_state",
+        set_access_state,
+        {"name": NODE, "pg_tag": TAG, "access_state": required(choice(*_ACCESS_STATES))},
+        mutates=True,
+        subject=Subject(TARGET_NODE, "name", part="access_state", which="pg_tag"),
     ),
     Method(
         "iscsi_target_node_set_options",
