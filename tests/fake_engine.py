@@ -559,6 +559,11 @@ class FakeEngine:
         self._check_mask(lun.get("initiator_groups", ()))
         node["luns"].append(dict(lun))
 
+    def _lun(self, name: str, lun_id: int) -> dict[str, Any]:
+        found: list[dict[str, Any]] = [each for each in self.nodes[name]["luns"] if each["lun_id"] == lun_id]
+        _need(found, f"no LUN {lun_id}")
+        return found[0]
+
     def _check_mask(self, tags: Sequence[int]) -> None:
         _need(self.builtin or not tags, "unknown parameter")
         _need(all(tag in self.initiator_groups for tag in tags), f"no initiator group among {tags}")
@@ -566,7 +571,7 @@ class FakeEngine:
     def do_iscsi_target_node_set_lun_mask(self, name: str, lun_id: int, initiator_groups: list[int]) -> bool:
         _need(self.builtin, "Method not found")
         self._check_mask(initiator_groups)
-        [lun] = [each for each in self.nodes[name]["luns"] if each["lun_id"] == lun_id]
+        lun = self._lun(name, lun_id)
         lun.pop("initiator_groups", None)
         if initiator_groups:
             lun["initiator_groups"] = initiator_groups
@@ -579,7 +584,7 @@ class FakeEngine:
         return True
 
     def do_iscsi_target_node_remove_lun(self, name: str, lun_id: int) -> bool:
-        [lun] = [each for each in self.nodes[name]["luns"] if each["lun_id"] == lun_id]
+        lun = self._lun(name, lun_id)
         self.nodes[name]["luns"].remove(lun)
         return True
 
