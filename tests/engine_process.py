@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from pdu.initiator import Initiator
 
@@ -41,11 +41,18 @@ def eventually(condition: Callable[[], T], what: str, deadline: float = DEADLINE
         time.sleep(0.01)
 
 
+_GIVEN: Final[set[int]] = set()
+"""Ports that free_port gave: who asks twice before using one gets two."""
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that nothing uses right now."""
-    with socket.create_server((host, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """A TCP port that nothing uses right now, and that nobody in this process was given."""
+    while True:
+        with socket.create_server((host, 0)) as server:
+            port: int = server.getsockname()[1]
+        if port not in _GIVEN:
+            _GIVEN.add(port)
+            return port
 
 
 def run(*command: str | Path, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
