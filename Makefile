@@ -10,6 +10,7 @@ COLLECTION := build/collections/ansible_collections/openlun/iscsi
 CLIENTS := libiscsi-bin qemu-utils qemu-block-extra e2fsprogs
 BROWSER := chromium
 CHECKERS := shellcheck git
+COMPILER := gcc libc6-dev
 LAB := qemu-system-x86 qemu-utils mmdebstrap e2fsprogs openssh-client
 export PYTHONPATH := $(CURDIR)/build/collections
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/build/collections
@@ -17,7 +18,7 @@ PYTEST := build/venv/bin/python -m pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help engine quickstart quickstart-down test lint sanity unit integration conformance fuzz test-spdk test-vm bench dist release clean venv packages
+.PHONY: help engine quickstart quickstart-down test lint sanity unit integration conformance fuzz test-spdk test-vm bench bench-page dist release clean venv packages
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,10 +65,14 @@ test-spdk: ## The modules with SPDK's engine: SPDK=/path/to/iscsi_tgt make test-
 test-vm: venv $(COLLECTION) engine ## The role on virtual machines, with real NVMe disks (SMOKE=1: one machine, the main line)
 	@scripts/test_vm.sh
 
-bench: venv $(COLLECTION) engine ## Compare the engine with tgtd (QUICK=1: a short run, CONTROL=1: configuring it, CROWD=1: many sessions, NVME=1: its NVMe driver with the kernel's)
-	@$(if $(CONTROL)$(CROWD),,scripts/apt.sh $(if $(NVME),$(LAB),$(CLIENTS) tgt))
+bench: venv $(COLLECTION) engine ## Compare the engine with tgtd, and SPDK=/path/to/iscsi_tgt (QUICK=1: a short run, CONTROL=1: configuring it, CROWD=1: many sessions, NVME=1: its NVMe driver with the kernel's)
+	@$(if $(CONTROL)$(CROWD),,scripts/apt.sh $(if $(NVME),$(LAB),$(CLIENTS) $(COMPILER) tgt))
+	@$(if $(CONTROL)$(CROWD)$(NVME),,scripts/venv.sh bench || echo "Goes on without the plot and what needs a library for digests." >&2)
 	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m benchmark.$(if $(CONTROL),control,$(if $(CROWD),crowd,$(if $(NVME),nvme,bench))) \
 		$(if $(QUICK),--quick) $(ARGS)
+
+bench-page: venv ## Put the results of the last make bench into docs/performance.md
+	@PYTHONPATH=tests build/venv/bin/python -m benchmark.page
 
 dist: venv ## Build the collection's archive in build/
 	@build/venv/bin/ansible-galaxy collection build --force --output-path build .

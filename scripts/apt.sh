@@ -17,6 +17,8 @@ here() {
         qemu-block-extra) qemu-img --help | grep -w '^Supported formats:.* iscsi' ;;
         e2fsprogs) command -v mke2fs ;;
         tgt) command -v tgtd ;;
+        gcc) command -v cc || command -v gcc ;;
+        libc6-dev) echo '#include <stdio.h>' | "$(command -v cc || command -v gcc)" -E - ;;
         qemu-system-x86) command -v qemu-system-x86_64 ;;
         openssh-client) command -v ssh && command -v ssh-keygen ;;
         *) command -v "$1" ;;

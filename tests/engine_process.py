@@ -64,9 +64,9 @@ def run(*command: str | Path, check: bool = True, timeout: float = 120) -> subpr
     return result
 
 
-def serve_command(archive: Path, *arguments: str | Path) -> list[str]:
-    python = os.environ.get("OPENLUN_ENGINE_PYTHON", sys.executable)
-    return [str(word) for word in (python, archive, "serve", *arguments)]
+def serve_command(archive: Path, *arguments: str | Path, python: Path | None = None) -> list[str]:
+    interpreter = python or os.environ.get("OPENLUN_ENGINE_PYTHON", sys.executable)
+    return [str(word) for word in (interpreter, archive, "serve", *arguments)]
 
 
 def refused_start(archive: Path, *arguments: str | Path) -> str:
@@ -95,8 +95,9 @@ def die_with_parent() -> None:
 class Engine:
     """An engine process. ``python`` is the interpreter that runs it, ``arguments`` come after ``serve -r SOCKET``."""
 
-    def __init__(self, archive: Path, *arguments: str | Path, state: bool = False) -> None:
+    def __init__(self, archive: Path, *arguments: str | Path, state: bool = False, python: Path | None = None) -> None:
         self.archive = archive
+        self.python = python
         self.directory = Path(tempfile.mkdtemp(prefix="openlun-"))  # short: socket paths end at 107 bytes
         self.socket = self.directory / "rpc.sock"
         self.state_dir = self.directory / "state"
@@ -111,7 +112,7 @@ class Engine:
         return self
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        command = serve_command(self.archive, "-r", self.socket, *self.arguments)
+        command = serve_command(self.archive, "-r", self.socket, *self.arguments, python=self.python)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,

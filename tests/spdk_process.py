@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 from engine_process import Engine, die_with_parent
 
-_FRUGAL: Final = ("-m", "0x1", "-s", "512", "--no-huge", "--no-pci")
+FRUGAL: Final = ("-m", "0x1", "-s", "512", "--no-huge", "--no-pci")
 """One core, memory in MiB, no huge pages and no devices of the host."""
 
 _SAME: Final = frozenset(("--wait-for-rpc",))
@@ -20,16 +20,22 @@ _SAME: Final = frozenset(("--wait-for-rpc",))
 
 
 class SpdkEngine(Engine):
-    """``program`` is iscsi_tgt. A test that needs more of the collection's engine than this one has is skipped."""
+    """``program`` is iscsi_tgt, ``resources`` its options for cores and memory.
 
-    def __init__(self, program: Path, *arguments: str | Path, state: bool = False) -> None:
+    A test that needs more of the collection's engine than this one has is skipped.
+    """
+
+    def __init__(
+        self, program: Path, *arguments: str | Path, state: bool = False, resources: tuple[str, ...] = FRUGAL
+    ) -> None:
         foreign = [str(each) for each in arguments if each not in _SAME]
         if state or foreign:
             pytest.skip(f"SPDK's iscsi_tgt has no {' '.join(foreign) or 'state directory or archive'}")
         super().__init__(program, *arguments)
+        self.resources = resources
 
     def spawn(self) -> subprocess.Popen[bytes]:
-        command = [self.archive, "-r", self.socket, *_FRUGAL, *self.arguments]
+        command = [self.archive, "-r", self.socket, *self.resources, *self.arguments]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [str(word) for word in command],

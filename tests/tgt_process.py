@@ -52,10 +52,17 @@ class Tgtd:
         command = ["tgtadm", "-C", self.control, "--lld", "iscsi", "--op", operation, "--mode", mode, *options]
         return run(*command, check=check).returncode
 
-    def add_lun(self, image: Path, block_size: int = 512, parameters: str = "") -> None:
-        """Show a file as LUN 1; ``parameters`` are tgtadm's, such as ``readonly=1``."""
-        lun = ("--tid", "1", "--lun", "1")
-        self._admin("new", "logicalunit", *lun, "--backing-store", str(image), "--blocksize", str(block_size))
+    def set_parameter(self, name: str, value: str) -> None:
+        """What the target negotiates in later logins, such as ``InitialR2T``."""
+        self._admin("update", "target", "--tid", "1", "--name", name, "--value", value)
+
+    def add_lun(
+        self, image: Path, block_size: int = 512, parameters: str = "", number: int = 1, direct: bool = False
+    ) -> None:
+        """Show a file as a LUN; ``parameters`` are tgtadm's, such as ``readonly=1``."""
+        lun = ("--tid", "1", "--lun", str(number))
+        flags = ("--bstype", "rdwr", "--bsoflags", "direct") if direct else ()
+        self._admin("new", "logicalunit", *lun, "--backing-store", str(image), "--blocksize", str(block_size), *flags)
         if parameters:
             self._admin("update", "logicalunit", *lun, "--params", parameters)
 
@@ -63,6 +70,10 @@ class Tgtd:
     def urls(self) -> list[str]:
         """Of LUN 1, by each portal."""
         return [f"iscsi://127.0.0.1:{port}/{NODE}/1" for port in self.ports]
+
+    def url(self, number: int) -> str:
+        """Of a LUN, by the first portal."""
+        return f"iscsi://127.0.0.1:{self.ports[0]}/{NODE}/{number}"
 
     def alive(self) -> bool:
         return self.process.poll() is None

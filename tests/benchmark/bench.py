@@ -1,174 +1,194 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Compares the engine with Debian's tgtd: the same file on tmpfs, the same clients, in turns, one core each.
+"""Compares the engine with Debian's tgtd, and with SPDK where it is: the same files, the same clients, in turns.
 
-Prints a table of medians; writes build/bench/results.json and results.csv. No threshold: it informs, it does not judge.
+Prints a table of medians with the goals beside them; writes results.csv, results.json and results.png to build/bench.
+No threshold: it informs, it does not judge. Exit status 1 when something could not be measured that should have been.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import contextlib
 import json
 import os
 import platform
-import statistics
+import signal
 import subprocess
 import sys
-import tempfile
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final
 
+from benchmark import lines
+from benchmark.clients import ClientError, Clients, compile_light
+from benchmark.disks import Disks, file_system
+from benchmark.lines import Line
 from benchmark.noise import Noise
-from benchmark.servers import OpenlunServer, Server, TgtServer
-from benchmark.workloads import WORKLOADS, Run, Workload
+from benchmark.processes import awake, send
+from benchmark.results import NOISY, Sample, judge
+from benchmark.rows import ROWS, Row, chosen
+from benchmark.servers import STARTS, LeftOut, Server, Setting, python_version, spdk_program
+from benchmark.works import WORKS, Work
 
-ROOT = Path(__file__).resolve().parents[2]
-NOISY = 0.25
-"""Part of a core that others may use before a measurement does not count."""
-
-
-ATTEMPTS = 3
+ROOT: Final = Path(__file__).resolve().parents[2]
+BUILD: Final = ROOT / "build/bench"
+PYTHON: Final = BUILD / "venv/bin/python"
+"""Of the environment with matplotlib and a library for CRC32C; missing when it could not be made."""
+ATTEMPTS: Final = 3
 """How often a measurement is tried until it is a quiet one."""
 
 
-class Sample(NamedTuple):
-    workload: str
-    server: str
-    round: int
-    value: float
-    unit: str
-    noise: float
+class Comparison:
+    """Targets that are started when they are first needed, and hold still while it is not their turn."""
+
+    def __init__(self, setting: Setting, light: Path) -> None:
+        self.samples: list[Sample] = []
+        self.missing: dict[str, str] = {}
+        self.failed = False
+        self._setting = setting
+        self._light = light
+        self._servers: dict[str, Server] = {}
+
+    def __enter__(self) -> Comparison:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for server in self._servers.values():
+            server.stop()
+
+    def versions(self) -> dict[str, str]:
+        """By target, for those with one of their own."""
+        told: dict[str, str] = {}
+        for name, server in self._servers.items():
+            if server.version not in told.values():
+                told[name] = server.version
+        return told
+
+    def run(self, rows: Iterable[Row], rounds: int, seconds: float, quick: bool) -> None:
+        """Every work on every target in turns; who begins changes each round."""
+        targets = _targets(rows)
+        for number in range(rounds):
+            for key, names in targets.items():
+                work = WORKS[key]
+                if work.long and number:
+                    continue
+                duration = work.long[quick] if work.long else seconds
+                for name in names if number % 2 == 0 else names[::-1]:
+                    self._measure(work, name, number, duration, 1 if work.long else ATTEMPTS - quick)
+            print(f"round {number + 1} of {rounds} done", file=sys.stderr)
+
+    def _measure(self, work: Work, name: str, number: int, seconds: float, attempts: int) -> None:
+        """Try until it is a quiet one; what goes wrong is remembered, and the rest goes on."""
+        if name in self.missing or f"{work.key} on {name}" in self.missing:
+            return
+        try:
+            server = self._server(name)
+            for _attempt in range(attempts):
+                self.samples.append(self._once(work, name, server, number, seconds))
+                if self.samples[-1].noise <= NOISY:
+                    break
+        except LeftOut as reason:
+            self.missing[name] = str(reason)
+        except (ClientError, OSError, AssertionError, subprocess.SubprocessError) as error:
+            self.failed = True
+            self.missing[f"{work.key} on {name}"] = f"failed: {error}"
+            print(f"{work.key} on {name} failed: {error}", file=sys.stderr)
+
+    def _server(self, name: str) -> Server:
+        if name not in self._servers:
+            self._servers[name] = STARTS[name](self._setting)
+            send(self._servers[name].pid(), signal.SIGSTOP)
+        return self._servers[name]
+
+    def _once(self, work: Work, name: str, server: Server, number: int, seconds: float) -> Sample:
+        all_cores = {self._setting.core, self._setting.client_core}
+        clients = Clients(all_cores if server.everywhere else {self._setting.client_core}, self._light)
+        with awake(server.pid()):
+            for disk in work.disks or server.spread:
+                server.url(disk)  # made and served before the time is taken
+            with Noise(all_cores, [server.pid()]) as noise:
+                figures = work.measure(server, clients, seconds)
+        return Sample(work.key, name, number, figures, 0.0 if work.long else noise.share)
 
 
-def client(core: int) -> Run:
-    """Runs clients on one core."""
-
-    def run(command: list[str]) -> str:
-        finished = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-        )
-        if finished.returncode:
-            raise RuntimeError(f"{' '.join(command)} exited {finished.returncode}: {finished.stdout}{finished.stderr}")
-        return finished.stdout
-
-    return run
-
-
-def measure(workload: Workload, server: Server, number: int, seconds: float, cores: tuple[int, int]) -> Sample:
-    with Noise(set(cores), [server.pid()]) as noise:
-        rate = workload.measure(workload, server.url, seconds, client(cores[1]))
-    return Sample(workload.name, server.name, number, workload.value(rate), workload.unit, noise.share)
-
-
-def quiet(samples: list[Sample]) -> list[Sample]:
-    """The samples that count: those without foreign load, or all when there are no such."""
-    return [sample for sample in samples if sample.noise <= NOISY] or samples
-
-
-def compare(servers: list[Server], rounds: int, seconds: float, cores: tuple[int, int]) -> list[Sample]:
-    """Every workload on every server in turns; who begins changes each round, a noisy measurement is repeated."""
-    samples = []
-    for number in range(rounds):
-        for workload in WORKLOADS:
-            for server in servers if number % 2 == 0 else servers[::-1]:
-                for _attempt in range(ATTEMPTS):
-                    samples.append(measure(workload, server, number, seconds, cores))
-                    if samples[-1].noise <= NOISY:
-                        break
-        print(f"round {number + 1} of {rounds} done", file=sys.stderr)
-    return samples
-
-
-def table(samples: list[Sample], names: list[str]) -> list[dict[str, str | float]]:
-    """One row a workload: the median of each server and how many times the last server's that of the first is."""
-    rows = []
-    for workload in WORKLOADS:
-        row: dict[str, str | float] = {"workload": workload.name, "unit": workload.unit}
-        medians = []
-        for name in names:
-            mine = [sample for sample in samples if (sample.workload, sample.server) == (workload.name, name)]
-            used = quiet(mine)
-            medians.append(statistics.median(sample.value for sample in used))
-            row[name] = round(medians[-1], 1)
-            row[f"{name} measured"] = len(used)
-            row[f"{name} dropped"] = len(mine) - len(used)
-            row[f"{name} noise"] = round(max(sample.noise for sample in used), 2)
-        row["ratio"] = round(medians[0] / medians[-1], 2)
-        rows.append(row)
-    return rows
-
-
-def show(rows: list[dict[str, str | float]], names: list[str], facts: dict[str, str]) -> None:
-    for key, value in facts.items():
-        print(f"{key}: {value}")
-    print(f"\n{'work':22} {'unit':7}" + "".join(f"{name:>10}" for name in names) + f"{'ratio':>8}  rounds (dropped)")
+def _targets(rows: Iterable[Row]) -> dict[str, list[str]]:
+    """Whom each work has to be done to, in a fixed order."""
+    needed: dict[str, set[str]] = {}
     for row in rows:
-        rounds = ", ".join(f"{row[f'{name} measured']} ({row[f'{name} dropped']})" for name in names)
-        values = "".join(f"{row[name]:>10}" for name in names)
-        print(f"{row['workload']:22} {row['unit']:7}{values}{row['ratio']:>7}×  {rounds}")
-    loud = [row["workload"] for row in rows if any(float(row[f"{name} noise"]) > NOISY for name in names)]
-    if loud:
-        print(
-            f"\nOther work kept the machine busy during all rounds of: {', '.join(map(str, loud))}. Do not trust these."
-        )
+        needed.setdefault(row.work, set()).update(row.targets())
+    return {work: [name for name in STARTS if name in needed[work]] for work in WORKS if work in needed}
 
 
-def save(directory: Path, samples: list[Sample], rows: list[dict[str, str | float]], facts: dict[str, str]) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    results = {"facts": facts, "table": rows, "samples": [sample._asdict() for sample in samples]}
-    (directory / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    with (directory / "results.csv").open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(Sample._fields)
-        writer.writerows(samples)
+def save(table: list[Line], samples: list[Sample], facts: dict[str, str]) -> None:
+    """Everything that came out, and the plot if there is what draws it."""
+    lines.save(BUILD / "results.csv", table)
+    kept = {"facts": facts, "samples": [sample._asdict() for sample in samples]}
+    (BUILD / "results.json").write_text(json.dumps(kept, indent=2) + "\n")
+    command: list[str | Path] = [PYTHON, "-m", "benchmark.plot", BUILD / "results.csv", BUILD / "results.png"]
+    if not PYTHON.exists():
+        print("No plot: matplotlib could not be installed, see build/bench/venv.log.", file=sys.stderr)
+    elif subprocess.run(command, check=False, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")}).returncode:
+        print("No plot: drawing it failed.", file=sys.stderr)
 
 
-def main() -> int:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round: does it work, roughly how fast")
     parser.add_argument("--rounds", type=int, help="rounds to take the median of (default 5)")
     parser.add_argument("--seconds", type=float, help="seconds a measurement (default 2)")
-    options = parser.parse_args()
-    rounds = options.rounds or (1 if options.quick else 5)
-    seconds = options.seconds or (1 if options.quick else 2)
+    parser.add_argument("--only", action="append", default=[], metavar="ROW", help="only rows of this name, or like it")
+    parser.add_argument("--merge", action="store_true", help="keep the results of other rows from the last run")
+    parser.add_argument("--list", action="store_true", help="list the rows")
+    return parser.parse_args()
 
+
+def main() -> int:
+    options = arguments()
+    if options.list:
+        print("\n".join(f"{row.key:16} {row.title}" for row in ROWS))
+        return 0
     available = sorted(os.sched_getaffinity(0))
     if len(available) < 2:
         sys.stderr.write("The benchmark needs two processor cores: one for the server, one for the client.\n")
         return 1
-    cores = (available[0], available[1])
+    BUILD.mkdir(parents=True, exist_ok=True)
+    try:
+        spdk = spdk_program(os.environ.get("SPDK", ""), ROOT / "build")
+        rows = chosen(options.only, spdk is not None)
+        light = compile_light(BUILD)
+    except (LeftOut, ValueError, ClientError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    rounds = options.rounds or (1 if options.quick else 5)
+    seconds = options.seconds or (1 if options.quick else 2)
     facts = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": f"{len(available)} cores, Linux {platform.release()}",
-        "pinned": f"server to core {cores[0]}, client to core {cores[1]}",
-        "load at start": " ".join(f"{load:.2f}" for load in os.getloadavg()),
-        "rounds": f"{rounds}, {seconds} s a measurement, medians",
+        "date": datetime.now(timezone.utc).isoformat(timespec="minutes"),
+        "machine": f"{len(available)} cores, Linux {platform.release()}, Python {python_version()}",
+        "pinned": f"server to core {available[0]}, client to core {available[1]}",
+        "files": f"tmpfs, and {file_system(BUILD)} for the rows about files",
+        "rounds": f"{rounds} of {seconds:g} s a measurement, medians",
+        "load at start": _load(),
     }
-    servers: list[Server] = []
-    with tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="openlun-bench-") as image:
-        image.write(os.urandom(2**20) * 1024)
-        image.flush()
-        try:
-            servers.append(OpenlunServer(ROOT / "build/openlun-iscsi.pyz", Path(image.name), cores[0]))
-            servers.append(TgtServer(Path(image.name), cores[0]))
-            names = [server.name for server in servers]
-            facts.update({server.name: server.version for server in servers})
-            samples = compare(servers, rounds, seconds, cores)
-        finally:
-            for server in servers:
-                server.stop()
-    rows = table(samples, names)
-    show(rows, names, facts)
-    save(ROOT / "build/bench", samples, rows, facts)
-    return 0
+    with contextlib.ExitStack() as stack:
+        disks = stack.enter_context(Disks(Path("/dev/shm"), BUILD))
+        setting = Setting(ROOT / "build/openlun-iscsi.pyz", disks, available[0], available[1], PYTHON, spdk)
+        comparison = stack.enter_context(Comparison(setting, light))
+        comparison.run(rows, rounds, seconds, options.quick)
+        facts.update({"load at end": _load(), **comparison.versions()})
+    table = judge(rows, comparison.samples, comparison.missing)
+    print("\n".join(f"{name}: {value}" for name, value in facts.items()), end="\n\n")
+    print(lines.text(table))
+    if options.merge and (BUILD / "results.csv").exists():
+        table = lines.merged(lines.load(BUILD / "results.csv"), table, (row.key for row in ROWS))
+    save(table, comparison.samples, facts)
+    return 1 if comparison.failed else 0
+
+
+def _load() -> str:
+    return " ".join(f"{load:.2f}" for load in os.getloadavg())
 
 
 if __name__ == "__main__":

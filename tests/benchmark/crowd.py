@@ -9,14 +9,15 @@ Prints the numbers and writes build/bench/crowd.json; exit status 1 when one is 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import os
 import select
 import sys
 import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from benchmark import processes
 from engine_process import Engine, eventually
 from pdu import wire
 from pdu.initiator import Initiator
@@ -28,13 +29,20 @@ CORE_SHARE: Final = 0.01
 STORM_A_SECOND: Final = 100
 
 
-class Numbers(NamedTuple):
+class Idle(NamedTuple):
+    """What sessions cost that do nothing but answer pings."""
+
     sessions: int
+    base_kib: int
+    """Before they came."""
     kib_a_session: float
     idle_seconds: float
     core_share: float
-    """Of one core, while the sessions were idle and answered pings."""
+    """Of one core."""
     pings: int
+
+
+class Storm(NamedTuple):
     storm: int
     """Connections that came and went, half of them without a logout."""
     storm_seconds: float
@@ -44,13 +52,11 @@ class Numbers(NamedTuple):
 
 def resident(engine: Engine) -> int:
     """KiB."""
-    pages = int(Path(f"/proc/{_pid(engine)}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+    return processes.resident(processes.family(_pid(engine)))
 
 
 def processor_seconds(engine: Engine) -> float:
-    fields = Path(f"/proc/{_pid(engine)}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return processes.processor_seconds(processes.family(_pid(engine)))
 
 
 def open_files(engine: Engine) -> int:
@@ -120,29 +126,30 @@ def settled(engine: Engine) -> None:
     eventually(lambda: not engine.rpc("iscsi_get_connections"), "the end of all connections")
 
 
-def measure(archive: Path, sessions: int, idle_seconds: float, storm_seconds: float) -> Numbers:
-    engine, address, node = crowded_engine(archive, sessions)
-    crowd: list[Initiator] = []
-    try:
-        storm(address, node, 1)  # what is made once is made now
-        settled(engine)
-        before = resident(engine)
-        crowd += (open_session(address, node, number) for number in range(sessions))
-        memory = (resident(engine) - before) / sessions
+def idle(engine: Engine, address: tuple[str, int], node: str, sessions: int, seconds: float) -> Idle:
+    """Let so many sessions do nothing for a while, then end them."""
+    storm(address, node, 1)  # what is made once is made now
+    settled(engine)
+    base = resident(engine)
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(open_session(address, node, number)) for number in range(sessions)]
+        memory = (resident(engine) - base) / sessions
         began = processor_seconds(engine)
-        pings = answer_pings(crowd, idle_seconds)
-        share = (processor_seconds(engine) - began) / idle_seconds
-        for each in crowd:
-            each.close()
-        settled(engine)
+        pings = answer_pings(crowd, seconds)
+        share = (processor_seconds(engine) - began) / seconds
+    settled(engine)
+    return Idle(sessions, base, memory, seconds, share, pings)
+
+
+def measure(archive: Path, sessions: int, idle_seconds: float, storm_seconds: float) -> tuple[Idle, Storm]:
+    engine, address, node = crowded_engine(archive, sessions)
+    try:
+        numbers = idle(engine, address, node, sessions, idle_seconds)
         files, before = open_files(engine), resident(engine)
         count = storm(address, node, storm_seconds)
         settled(engine)
-        left = open_files(engine) - files, resident(engine) - before
-        return Numbers(sessions, memory, idle_seconds, share, pings, count, storm_seconds, *left)
+        return numbers, Storm(count, storm_seconds, open_files(engine) - files, resident(engine) - before)
     finally:
-        for each in crowd:
-            each.close()
         engine.remove()
 
 
@@ -151,18 +158,18 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="200 sessions, a few seconds")
     options = parser.parse_args()
     size = (200, 35.0, 5.0) if options.quick else (1000, 60.0, 30.0)
-    numbers = measure(ROOT / "build/openlun-iscsi.pyz", *size)
+    numbers, after = measure(ROOT / "build/openlun-iscsi.pyz", *size)
     print(f"{numbers.sessions} idle sessions: {numbers.kib_a_session:.1f} KiB each (promised: {KIB_A_SESSION})")
     print(
         f"idle for {numbers.idle_seconds:g} s, {numbers.pings} pings: {numbers.core_share:.2%} of a core"
         f" (promised: {CORE_SHARE:.0%} for 1,000)"
     )
-    print(f"{numbers.storm} connections in {numbers.storm_seconds:g} s leave {numbers.files_left} files", end=" ")
-    print(f"and {numbers.kib_left} KiB")
+    print(f"{after.storm} connections in {after.storm_seconds:g} s leave {after.files_left} files", end=" ")
+    print(f"and {after.kib_left} KiB")
     directory = ROOT / "build/bench"
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "crowd.json").write_text(json.dumps(numbers._asdict(), indent=2) + "\n")
-    kept = numbers.kib_a_session <= KIB_A_SESSION and numbers.core_share <= CORE_SHARE and not numbers.files_left
+    (directory / "crowd.json").write_text(json.dumps({**numbers._asdict(), **after._asdict()}, indent=2) + "\n")
+    kept = numbers.kib_a_session <= KIB_A_SESSION and numbers.core_share <= CORE_SHARE and not after.files_left
     return 0 if kept else 1
 
 

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import time
 from pathlib import Path
 
-TICKS = os.sysconf("SC_CLK_TCK")
+from benchmark.processes import TICKS, family, processor_seconds
 
 
 def _busy(cores: set[int]) -> float:
@@ -24,12 +23,6 @@ def _busy(cores: set[int]) -> float:
     return total / TICKS
 
 
-def _process(pid: int) -> float:
-    """Seconds of processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
 def _own() -> float:
     """Seconds that this process and its finished clients have used."""
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -39,7 +32,8 @@ def _own() -> float:
 class Noise:
     """``with Noise(cores, pids) as noise``; then ``noise.share`` is the part of a core that others used meanwhile.
 
-    The servers' network work is done in interrupt context, so a small share is their own.
+    ``pids`` are the servers; what they started is theirs. The servers' network work is done in interrupt context, so a
+    small share is their own.
     """
 
     def __init__(self, cores: set[int], pids: list[int]) -> None:
@@ -48,7 +42,8 @@ class Noise:
         self.share = 0.0
 
     def _foreign(self) -> float:
-        return _busy(self.cores) - _own() - sum(map(_process, self.pids))
+        servers = processor_seconds(each for pid in self.pids for each in family(pid))
+        return _busy(self.cores) - _own() - servers
 
     def __enter__(self) -> Noise:
         self.began = time.monotonic()
