@@ -37,6 +37,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 BUILD: Final = ROOT / "build/bench"
 PYTHON: Final = BUILD / "venv/bin/python"
 """Of the environment with matplotlib and a library for CRC32C; missing when it could not be made."""
+ENGINE: Final = ROOT / "build/openlun-iscsi.pyz"
 ATTEMPTS: Final = 3
 """How often a measurement is tried until it is a quiet one."""
 
@@ -141,6 +142,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="seconds a measurement (default 2)")
     parser.add_argument("--only", action="append", default=[], metavar="ROW", help="only rows of this name, or like it")
     parser.add_argument("--merge", action="store_true", help="keep the results of other rows from the last run")
+    parser.add_argument("--engine", type=Path, metavar="FILE", default=ENGINE, help="another archive of the engine")
     parser.add_argument("--list", action="store_true", help="list the rows")
     return parser.parse_args()
 
@@ -174,7 +176,7 @@ def main() -> int:
     }
     with contextlib.ExitStack() as stack:
         disks = stack.enter_context(Disks(Path("/dev/shm"), BUILD))
-        setting = Setting(ROOT / "build/openlun-iscsi.pyz", disks, available[0], available[1], PYTHON, spdk)
+        setting = Setting(options.engine.resolve(), disks, available[0], available[1], PYTHON, spdk)
         comparison = stack.enter_context(Comparison(setting, light))
         comparison.run(rows, rounds, seconds, options.quick)
         facts.update({"load at end": _load(), **comparison.versions()})

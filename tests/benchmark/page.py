@@ -1,13 +1,12 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts the last results of ``make bench`` into docs/performance.md: the table between its marks, and the plot."""
+"""Puts the last results of ``make bench`` into docs/performance.md: the table, the profile, the plot."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -17,8 +16,7 @@ from benchmark.lines import Line, number, outcome, wanted
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGE: Final = ROOT / "docs/performance.md"
-BEGIN: Final = "<!-- results of make bench -->"
-END: Final = "<!-- end of the results -->"
+MARK: Final = "<!-- {} {} -->"
 _NAMES: Final = {"plain": "without digests"}
 
 
@@ -42,25 +40,30 @@ def _row(line: Line) -> str:
     return f"| {line.title} | {ours} | {against} | {outcome(line)} | {wanted(line)} | {verdict} |"
 
 
-def replaced(page: str, between: str) -> str:
-    """``page`` with something else between the marks; ValueError when it has none."""
-    before, begin, rest = page.partition(BEGIN)
-    _old, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"no {BEGIN} and {END} in the page")
-    return f"{before}{begin}\n{between}\n{end}{after}"
+def replaced(page: str, part: str, between: str) -> str:
+    """``page`` with something else between the marks of a part; ValueError when it has none."""
+    begin, end = (MARK.format(word, part) for word in ("begin", "end"))
+    before, first, rest = page.partition(begin)
+    _old, last, after = rest.partition(end)
+    if not first or not last:
+        raise ValueError(f"no {begin} and {end} in the page")
+    return f"{before}{begin}\n{between.strip()}\n{end}{after}"
 
 
 def main() -> int:
     directory = ROOT / "build/bench"
-    if not (directory / "results.csv").exists():
-        sys.stderr.write("There are no results yet: run make bench first.\n")
-        return 1
-    facts = json.loads((directory / "results.json").read_text())["facts"]
-    PAGE.write_text(replaced(PAGE.read_text(), markdown(lines.load(directory / "results.csv"), facts)))
-    if (directory / "results.png").exists():
-        shutil.copyfile(directory / "results.png", PAGE.with_suffix(".png"))
-    print(f"Updated {PAGE.relative_to(ROOT)} and its plot.")
+    table, profile, plot = (directory / name for name in ("results.csv", "profile.md", "results.png"))
+    page = PAGE.read_text()
+    if table.exists():
+        facts = json.loads((directory / "results.json").read_text())["facts"]
+        page = replaced(page, "results", markdown(lines.load(table), facts))
+    if profile.exists():
+        page = replaced(page, "profile", profile.read_text())
+    if plot.exists():
+        shutil.copyfile(plot, PAGE.with_suffix(".png"))
+    PAGE.write_text(page)
+    for path, how in ((table, "make bench"), (profile, "make bench PROFILE=1"), (plot, "make bench")):
+        print(f"{PAGE.name}: {path.name} {'taken over' if path.exists() else f'is not there: {how} makes it'}")
     return 0
 
 

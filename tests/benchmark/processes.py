@@ -42,14 +42,19 @@ def _thread_seconds(thread: Path) -> float:
     with contextlib.suppress(OSError, IndexError, ValueError):
         return int((thread / "schedstat").read_text().split()[0]) / 1e9
     with contextlib.suppress(OSError):
-        return stat_seconds((thread / "stat").read_text())
+        return sum(stat_times((thread / "stat").read_text()))
     return 0.0
 
 
-def stat_seconds(text: str) -> float:
+def processor_times(pid: int) -> tuple[float, float]:
+    """Seconds of user and of system time of a process, to a tick."""
+    return stat_times((_PROC / str(pid) / "stat").read_text())
+
+
+def stat_times(text: str) -> tuple[float, float]:
     """User and system time of what /proc/PID/stat says; the name in it may hold spaces and parentheses."""
     fields = text.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return int(fields[11]) / TICKS, int(fields[12]) / TICKS
 
 
 def resident(pids: Iterable[int]) -> int:

@@ -19,7 +19,7 @@ from engine_process import Engine, run, serve_command
 from spdk_process import SpdkEngine
 from tgt_process import Tgtd
 
-SPIN: Final = 60
+SPIN: Final = 50
 """Microseconds that the spinning engine looks for more work before it sleeps."""
 BURST: Final = "262144"
 _HUGEPAGES: Final = 512

@@ -97,7 +97,9 @@ def _idle(server: Server, _clients: Clients, seconds: float) -> Figures:
     if not isinstance(server, EngineServer):
         raise LeftOut("only the engine is asked for this")
     # A short wait sees pings as well, if they come more often than they do by default.
-    engine, address, node = crowd.crowded_engine(server.engine.archive, CROWD, nop_in_interval=min(30, int(seconds)))
+    engine, address, node = crowd.crowded_engine(
+        server.engine.archive, CROWD, nop_in_interval=min(30, int(0.8 * seconds))
+    )
     try:
         numbers = crowd.idle(engine, address, node, CROWD, seconds)
     finally:
