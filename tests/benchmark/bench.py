@@ -40,6 +40,8 @@ PYTHON: Final = BUILD / "venv/bin/python"
 ENGINE: Final = ROOT / "build/openlun-iscsi.pyz"
 ATTEMPTS: Final = 3
 """How often a measurement is tried until it is a quiet one."""
+REPEATS: Final = 0.5
+"""And how many are repeated at most, as a part of all: a busy machine shall not keep anybody waiting for hours."""
 
 
 class Comparison:
@@ -52,6 +54,7 @@ class Comparison:
         self._setting = setting
         self._light = light
         self._servers: dict[str, Server] = {}
+        self._repeats = 0
 
     def __enter__(self) -> Comparison:
         return self
@@ -71,6 +74,7 @@ class Comparison:
     def run(self, rows: Iterable[Row], rounds: int, seconds: float, quick: bool) -> None:
         """Every work on every target in turns; who begins changes each round."""
         targets = _targets(rows)
+        self._repeats = int(REPEATS * rounds * sum(map(len, targets.values())))
         for number in range(rounds):
             for key, names in targets.items():
                 work = WORKS[key]
@@ -78,19 +82,20 @@ class Comparison:
                     continue
                 duration = work.long[quick] if work.long else seconds
                 for name in names if number % 2 == 0 else names[::-1]:
-                    self._measure(work, name, number, duration, 1 if work.long else ATTEMPTS - quick)
+                    self._measure(work, name, number, duration)
             print(f"round {number + 1} of {rounds} done", file=sys.stderr)
 
-    def _measure(self, work: Work, name: str, number: int, seconds: float, attempts: int) -> None:
+    def _measure(self, work: Work, name: str, number: int, seconds: float) -> None:
         """Try until it is a quiet one; what goes wrong is remembered, and the rest goes on."""
         if name in self.missing or f"{work.key} on {name}" in self.missing:
             return
         try:
             server = self._server(name)
-            for _attempt in range(attempts):
+            for attempt in range(ATTEMPTS):
                 self.samples.append(self._once(work, name, server, number, seconds))
-                if self.samples[-1].noise <= NOISY:
+                if self.samples[-1].noise <= NOISY or not self._repeats:
                     break
+                self._repeats -= attempt + 1 < ATTEMPTS
         except LeftOut as reason:
             self.missing[name] = str(reason)
         except (ClientError, OSError, AssertionError, subprocess.SubprocessError) as error:

@@ -32,15 +32,18 @@ def draw(table: list[Line], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(10, 1.4 + 0.3 * len(shown)), layout="constrained")
     places = range(len(shown))
     values = [line.result or 0.0 for line in shown]
+    widest = 1.12 * max([1.0, *values, *(line.goal or 0.0 for line in shown)])
     axes.barh(places, values, color=[_COLOURS[line.verdict] for line in shown], height=0.7)
     for place, line, value in zip(places, shown, values):
-        axes.text(value, place, f" {lines.number(value)} ×", va="center")
+        goal = line.goal or 0.0
+        beside = goal if value <= goal < value + widest / 10 else value  # the tick does not strike the number out
+        axes.text(beside, place, f" {lines.number(value)} ×", va="center")
         if line.goal is not None:
-            axes.plot([line.goal, line.goal], [place - 0.45, place + 0.45], color="black", linewidth=2)
+            axes.plot([goal, goal], [place - 0.45, place + 0.45], color="black", linewidth=2)
     axes.axvline(1, color="grey", linewidth=0.8, linestyle=":")
     axes.set_yticks(places, [label(line) for line in shown])
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.set_xlim(0, 1.12 * max([1.0, *values, *(line.goal or 0.0 for line in shown)]))
+    axes.set_xlim(0, widest)
     axes.set_xlabel("times as good (rates: higher; processor time and waits: lower)")
     marks = [
         Patch(color=_COLOURS["met"], label="goal met"),

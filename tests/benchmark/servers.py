@@ -144,9 +144,9 @@ def _spinning(setting: Setting) -> Server:
 
 def _with_library(setting: Setting) -> Server:
     """With one of the libraries for CRC32C that the engine knows."""
-    looks = "import google_crc32c, sys; sys.exit(google_crc32c.implementation != 'c')"
+    looks = "import crc32c, google_crc32c, sys; sys.exit(google_crc32c.implementation != 'c')"
     if not setting.python.exists() or run(setting.python, "-c", looks, check=False).returncode:
-        raise LeftOut("no google-crc32c with compiled code: see build/bench/venv.log")
+        raise LeftOut("no crc32c and google-crc32c with compiled code: see build/bench/venv.log")
     engine = Engine(setting.archive, "-m", hex(1 << setting.core), python=setting.python)
     return EngineServer(engine, setting.disks)
 
