@@ -66,7 +66,7 @@ test-vm: venv $(COLLECTION) engine ## The role on virtual machines, with real NV
 	@scripts/test_vm.sh
 
 bench: venv $(COLLECTION) engine ## Compare the engine with tgtd, and SPDK=/path/to/iscsi_tgt (QUICK=1: a short run, CONTROL=1: configuring it, CROWD=1: many sessions, PROFILE=1: where its time goes, NVME=1: its NVMe driver with the kernel's)
-	@$(if $(CONTROL)$(CROWD),,scripts/apt.sh $(if $(NVME),$(LAB),$(if $(PROFILE),$(COMPILER),$(CLIENTS) $(COMPILER) tgt)))
+	@$(if $(CONTROL)$(CROWD),,scripts/apt.sh $(if $(NVME),$(LAB),$(CLIENTS) $(COMPILER) tgt))
 	@$(if $(CONTROL)$(CROWD)$(NVME)$(PROFILE),,scripts/venv.sh bench || echo "Goes on without the plot and what needs a library for digests." >&2)
 	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m benchmark.$(or $(if $(CONTROL),control),$(if $(CROWD),crowd),$(if $(NVME),nvme),$(if $(PROFILE),profile),bench) \
 		$(if $(QUICK),--quick) $(ARGS)

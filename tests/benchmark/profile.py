@@ -1,7 +1,7 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the engine's time goes in a 4K READ at queue depth 32: user and system time, and by function.
+"""Where the time goes at queue depth 32 and 4K: user and system time, beside tgtd's, and the engine's by function.
 
 The first is measured without a profiler. The second with cProfile, which makes functions of Python look dearer than
 they are beside calls into the kernel; so compare functions with each other. Writes build/bench/profile.md.
@@ -9,17 +9,19 @@ they are beside calls into the kernel; so compare functions with each other. Wri
 
 from __future__ import annotations
 
+import os
 import pstats
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmark.clients import Clients, Load, compile_light
 from benchmark.disks import Disks
 from benchmark.processes import processor_times
-from benchmark.servers import EngineServer
+from benchmark.servers import STARTS, EngineServer, Setting
 from engine_process import Engine, die_with_parent
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -28,7 +30,7 @@ SHOWN: Final = 14
 """Functions in the table."""
 OFTEN: Final = 0.01
 """Calls an operation; less is no part of the work. A wake-up is for some thirty operations."""
-LOADS: Final = (Load(4096, 32), Load(4096, 32, writes=True))
+LOADS: Final = {"READ": Load(4096, 32), "WRITE": Load(4096, 32, writes=True)}
 
 _PROGRAM: Final = """\
 import cProfile, sys
@@ -87,24 +89,33 @@ def _name(file: str, _line: int, function: str) -> str:
     return f"{inside or Path(file).name} {function}"
 
 
-def measure_times(disks: Disks, clients: Clients, load: Load) -> tuple[float, float]:
-    """Microseconds of user and of system time an operation."""
-    server = EngineServer(Engine(ROOT / "build/openlun-iscsi.pyz", "-m", "0x1"), disks)
+class Times(NamedTuple):
+    """Microseconds an operation, in the program and in the kernel for it."""
+
+    target: str
+    work: str
+    user: float
+    system: float
+
+
+def measure_times(setting: Setting, clients: Clients, target: str) -> Iterator[Times]:
+    server = STARTS[target](setting)
     try:
-        urls = [server.url("memory")]
-        clients.light(urls, load, 0.5, [])
-        before = processor_times(server.pid())
-        operations = clients.light(urls, load, SECONDS, []).rate * SECONDS
-        user, system = (after - once for after, once in zip(processor_times(server.pid()), before))
+        for work, load in LOADS.items():
+            urls = [server.url("memory")]
+            clients.light(urls, load, 0.5, [])
+            before = processor_times(server.pid())
+            operations = clients.light(urls, load, SECONDS, []).rate * SECONDS
+            user, system = (after - once for after, once in zip(processor_times(server.pid()), before))
+            yield Times(target, work, user / operations * 1e6, system / operations * 1e6)
     finally:
         server.stop()
-    return user / operations * 1e6, system / operations * 1e6
 
 
-def measure_functions(disks: Disks, clients: Clients, load: Load) -> list[Share]:
+def measure_functions(setting: Setting, clients: Clients, load: Load) -> list[Share]:
     with tempfile.NamedTemporaryFile() as result:
-        engine = ProfiledEngine(ROOT / "build/openlun-iscsi.pyz", Path(result.name), "-m", "0x1")
-        server = EngineServer(engine, disks)
+        engine = ProfiledEngine(setting.archive, Path(result.name), "-m", hex(1 << setting.core))
+        server = EngineServer(engine, setting.disks)
         try:
             operations = clients.light([server.url("memory")], load, SECONDS, []).rate * SECONDS
         finally:
@@ -112,10 +123,10 @@ def measure_functions(disks: Disks, clients: Clients, load: Load) -> list[Share]
         return shares(pstats.Stats(result.name), operations)
 
 
-def markdown(times: list[tuple[float, float]], functions: list[Share]) -> str:
-    rows = ["| 4K at QD32 | user µs | system µs |", "|---|---|---|"]
-    rows += (f"| {name} | {user:.2f} | {system:.2f} |" for name, (user, system) in zip(("READ", "WRITE"), times))
-    rows += ["", "| of a READ, under the profiler | calls | µs |", "|---|---|---|"]
+def markdown(times: list[Times], functions: list[Share]) -> str:
+    rows = ["| 4K at QD32 | target | user µs | system µs |", "|---|---|---|---|"]
+    rows += (f"| {each.work} | {each.target} | {each.user:.2f} | {each.system:.2f} |" for each in times)
+    rows += ["", "| of a READ by openlun, under the profiler | calls | µs |", "|---|---|---|"]
     rows += (f"| `{each.function}` | {each.calls:.2f} | {each.microseconds:.2f} |" for each in functions[:SHOWN])
     rest = sum(each.microseconds for each in functions[SHOWN:])
     return "\n".join((*rows, f"| everything else | | {rest:.2f} |"))
@@ -123,11 +134,14 @@ def markdown(times: list[tuple[float, float]], functions: list[Share]) -> str:
 
 def main() -> int:
     build = ROOT / "build/bench"
-    clients = Clients({1}, compile_light(build))
+    core, client_core = sorted(os.sched_getaffinity(0))[:2]
+    clients = Clients({client_core}, compile_light(build))
     with Disks(Path("/dev/shm"), build) as disks:
-        times = [measure_times(disks, clients, load) for load in LOADS]
-        functions = measure_functions(disks, clients, LOADS[0])
-    text = markdown(times, functions)
+        archive = ROOT / "build/openlun-iscsi.pyz"
+        setting = Setting(archive, disks, core, client_core, Path(sys.executable), None)
+        times = [each for target in ("openlun", "tgtd") for each in measure_times(setting, clients, target)]
+        functions = measure_functions(setting, clients, LOADS["READ"])
+    text = markdown(sorted(times, key=lambda each: each.work), functions)
     print(text)
     (build / "profile.md").write_text(text + "\n")
     return 0

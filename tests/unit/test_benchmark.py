@@ -8,17 +8,21 @@ from __future__ import annotations
 import cProfile
 import os
 import pstats
+from pathlib import Path
+from typing import cast
 
 import pytest
 from benchmark import lines, page
+from benchmark.bench import Comparison
 from benchmark.clients import ClientError, Load, iscsi_perf_rate, light_options, light_report, qemu_img_seconds
+from benchmark.disks import Disks
 from benchmark.lines import Line, number, outcome, wanted
 from benchmark.processes import stat_times
 from benchmark.profile import shares
 from benchmark.results import NOISY, Sample, judge, median
 from benchmark.rows import K_IOPS, MILLISECONDS, ROWS, Goal, Row, chosen
-from benchmark.servers import STARTS
-from benchmark.works import WORKS
+from benchmark.servers import STARTS, LeftOut, Server, Setting
+from benchmark.works import WORKS, Work
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -148,6 +152,43 @@ def test_work_that_failed_on_one_target_is_told_in_its_rows_only() -> None:
     other = ROW._replace(key="others", work="other")
     failed = {"work on tgtd": "failed: no route"}
     assert [line.note for line in judge([ROW, other], samples, failed)] == ["failed: no route", ""]
+
+
+class Rehearsal(Comparison):
+    """A comparison on nothing, disturbed as told."""
+
+    def __init__(self, *noises: float) -> None:
+        super().__init__(Setting(Path(), Disks(Path(), Path()), 0, 1, Path(), None), Path())
+        self.noises = iter(noises)
+
+    def _server(self, name: str) -> Server:
+        if name == "spdk":
+            raise LeftOut("no SPDK was named")
+        return cast(Server, None)
+
+    def _once(self, work: Work, name: str, _server: Server, number: int, _seconds: float) -> Sample:
+        return Sample(work.key, name, number, {}, next(self.noises, 0.0))
+
+
+def test_targets_take_turns_at_beginning() -> None:
+    rehearsal = Rehearsal()
+    rehearsal.run(chosen(["read-qd32"], True), 2, 1, False)
+    assert [sample.target for sample in rehearsal.samples] == ["openlun", "tgtd", "tgtd", "openlun"]
+    assert rehearsal.missing == {"spdk": "no SPDK was named"}
+    assert not rehearsal.failed
+
+
+def test_a_disturbed_measurement_is_repeated() -> None:
+    rehearsal = Rehearsal(0.9, 0.0)
+    rehearsal.run(chosen(["read-qd32"], False), 1, 1, False)
+    assert [sample.target for sample in rehearsal.samples] == ["openlun", "openlun", "tgtd"]
+
+
+def test_on_a_busy_machine_not_everything_is_repeated() -> None:
+    rehearsal = Rehearsal(*[0.9] * 99)
+    rehearsal.run(chosen(["read-*"], False), 4, 1, False)
+    planned = 4 * 7
+    assert len(rehearsal.samples) == planned * 1.5
 
 
 # -- the rows
