@@ -25,13 +25,14 @@ from typing import Final
 from benchmark import lines
 from benchmark.clients import ClientError, Clients, compile_light
 from benchmark.disks import Disks, file_system
-from benchmark.lines import Line
+from benchmark.lines import FAILED, Line
 from benchmark.noise import Noise
 from benchmark.processes import awake, send
 from benchmark.results import NOISY, Sample, judge
 from benchmark.rows import ROWS, Row, chosen
 from benchmark.servers import STARTS, LeftOut, Server, Setting, python_version, spdk_program
 from benchmark.works import WORKS, Work
+from engine_process import RpcError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BUILD: Final = ROOT / "build/bench"
@@ -44,6 +45,10 @@ REPEATS: Final = 0.5
 """And how many are repeated at most, as a part of all: a busy machine shall not keep anybody waiting for hours."""
 
 
+FAILURES: Final = (ClientError, RpcError, OSError, AssertionError, subprocess.SubprocessError)
+"""What goes wrong with a client or a target, and stops neither the others nor the benchmark."""
+
+
 class Comparison:
     """Targets that are started when they are first needed, and hold still while it is not their turn."""
 
@@ -54,14 +59,14 @@ class Comparison:
         self._setting = setting
         self._light = light
         self._servers: dict[str, Server] = {}
+        self._running = contextlib.ExitStack()
         self._repeats = 0
 
     def __enter__(self) -> Comparison:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for server in self._servers.values():
-            server.stop()
+        self._running.close()
 
     def versions(self) -> dict[str, str]:
         """By target, for those with one of their own."""
@@ -87,26 +92,37 @@ class Comparison:
 
     def _measure(self, work: Work, name: str, number: int, seconds: float) -> None:
         """Try until it is a quiet one; what goes wrong is remembered, and the rest goes on."""
-        if name in self.missing or f"{work.key} on {name}" in self.missing:
+        place = f"{work.key} on {name}"
+        if name in self.missing or place in self.missing:
             return
         try:
             server = self._server(name)
+        except (LeftOut, *FAILURES) as error:
+            self._miss(name, error)
+            return
+        try:
             for attempt in range(ATTEMPTS):
                 self.samples.append(self._once(work, name, server, number, seconds))
                 if self.samples[-1].noise <= NOISY or not self._repeats:
                     break
                 self._repeats -= attempt + 1 < ATTEMPTS
-        except LeftOut as reason:
-            self.missing[name] = str(reason)
-        except (ClientError, OSError, AssertionError, subprocess.SubprocessError) as error:
+        except FAILURES as error:
+            self._miss(place, error)
+
+    def _miss(self, what: str, error: Exception) -> None:
+        """What can be had without is told in the table only, what went wrong also here."""
+        self.missing[what] = str(error)
+        if not isinstance(error, LeftOut):
             self.failed = True
-            self.missing[f"{work.key} on {name}"] = f"failed: {error}"
-            print(f"{work.key} on {name} failed: {error}", file=sys.stderr)
+            self.missing[what] = f"{FAILED}{' '.join(str(error).split())}"
+            print(f"{what} failed: {error}", file=sys.stderr)
 
     def _server(self, name: str) -> Server:
         if name not in self._servers:
-            self._servers[name] = STARTS[name](self._setting)
-            send(self._servers[name].pid(), signal.SIGSTOP)
+            server = STARTS[name](self._setting)
+            self._running.callback(server.stop)
+            send(server.pid(), signal.SIGSTOP)
+            self._servers[name] = server
         return self._servers[name]
 
     def _once(self, work: Work, name: str, server: Server, number: int, seconds: float) -> Sample:

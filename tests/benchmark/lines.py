@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+FAILED: Final = "failed: "
+"""How a note begins that tells what went wrong."""
+
 
 class Line(NamedTuple):
     """One goal of one row. ``ours`` and ``theirs`` are medians in ``unit``; ``rounds`` are those of us that count."""
@@ -35,7 +38,7 @@ class Line(NamedTuple):
     @property
     def verdict(self) -> str:
         if self.result is None:
-            return "left out"
+            return "FAILED" if self.note.startswith(FAILED) else "left out"
         if self.goal is None:
             return ""
         met = self.result >= self.goal if self.sign == "≥" else self.result <= self.goal

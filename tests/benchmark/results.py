@@ -68,7 +68,7 @@ def _line(row: Row, goal: Goal, samples: list[Sample], missing: Mapping[str, str
     reasons = [missing.get(target) or missing.get(f"{row.work} on {target}") or "" for target in targets]
     note = "; ".join(dict.fromkeys(filter(None, reasons)))
     used = [each for each in (ours, theirs) if each]
-    if used and max(each.noise for each in used) > NOISY:
+    if result is not None and max(each.noise for each in used) > NOISY:
         note = "; ".join(filter(None, (note, "disturbed by other load")))
     return Line(
         row.key,

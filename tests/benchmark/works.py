@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from benchmark import crowd
-from benchmark.clients import Clients, Load
+from benchmark.clients import ClientError, Clients, Load
 from benchmark.disks import MEBIBYTE
 from benchmark.processes import family
-from benchmark.servers import EngineServer, LeftOut, Server
+from benchmark.servers import EngineServer, Server
 
 Figures = dict[str, float]
 """Rates in operations a second, times in seconds, shares as parts of one, memory in KiB."""
@@ -82,7 +82,7 @@ def _digests(server: Server, clients: Clients, seconds: float) -> Figures:
 def _limits(server: Server, clients: Clients, seconds: float) -> Figures:
     """How far off limited rates are, as parts of the limits."""
     if not isinstance(server, EngineServer):
-        raise LeftOut("this target has no limits")
+        raise ClientError("this target has no limits")
     urls = [server.url("limited")]
     server.limit("limited", rw_ios_per_sec=IOS_LIMIT)
     operations = clients.light(urls, Load(K4, 32), seconds, []).rate
@@ -95,7 +95,7 @@ def _limits(server: Server, clients: Clients, seconds: float) -> Figures:
 def _idle(server: Server, _clients: Clients, seconds: float) -> Figures:
     """On an engine of its own, as others do not admit so many sessions."""
     if not isinstance(server, EngineServer):
-        raise LeftOut("only the engine is asked for this")
+        raise ClientError("only the engine is asked for this")
     # A short wait sees pings as well, if they come more often than they do by default.
     engine, address, node = crowd.crowded_engine(
         server.engine.archive, CROWD, nop_in_interval=min(30, int(0.8 * seconds))

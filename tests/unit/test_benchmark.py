@@ -151,7 +151,8 @@ def test_work_that_failed_on_one_target_is_told_in_its_rows_only() -> None:
     samples = [sample("openlun", 1)]
     other = ROW._replace(key="others", work="other")
     failed = {"work on tgtd": "failed: no route"}
-    assert [line.note for line in judge([ROW, other], samples, failed)] == ["failed: no route", ""]
+    told = [(line.verdict, line.note) for line in judge([ROW, other], samples, failed)]
+    assert told == [("FAILED", "failed: no route"), ("left out", "")]
 
 
 class Rehearsal(Comparison):
@@ -176,6 +177,21 @@ def test_targets_take_turns_at_beginning() -> None:
     assert [sample.target for sample in rehearsal.samples] == ["openlun", "tgtd", "tgtd", "openlun"]
     assert rehearsal.missing == {"spdk": "no SPDK was named"}
     assert not rehearsal.failed
+
+
+def test_a_target_that_fails_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(Rehearsal):
+        def _once(self, work: Work, name: str, server: Server, number: int, seconds: float) -> Sample:
+            if name == "tgtd":
+                raise ClientError("no route")
+            return super()._once(work, name, server, number, seconds)
+
+    broken = Broken()
+    broken.run(chosen(["read-qd32"], False), 2, 1, False)
+    assert [sample.target for sample in broken.samples] == ["openlun", "openlun"]
+    assert broken.missing == {"read-qd32 on tgtd": "failed: no route"}
+    assert broken.failed
+    assert "read-qd32 on tgtd failed: no route" in capsys.readouterr().err
 
 
 def test_a_disturbed_measurement_is_repeated() -> None:
