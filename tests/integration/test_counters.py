@@ -27,7 +27,7 @@ class Counted(Target):
     """A target whose engine serves metrics."""
 
     def metrics(self) -> str:
-        port = self.engine.arguments[-1].rpartition(":")[2]  # type: ignore[union-attr]
+        port = self.engine.arguments[-1].rpartition(":")[2]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
             return str(answer.read().decode())
 
