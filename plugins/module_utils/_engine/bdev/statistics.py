@@ -12,13 +12,20 @@ BORDERS: Final = tuple(2**power for power in range(_FIRST, 35))
 """Nanoseconds, from 8 microseconds to 17 seconds: where the buckets of a :class:`Tally` end, borders included."""
 
 
+def place_of(took: int) -> int:
+    """Where the buckets of a tally count an operation that took so long."""
+    place = (took - 1).bit_length() - _FIRST
+    if place < 0:
+        return 0
+    return place if place < len(BORDERS) else -1
+
+
 class Tally:
     """Operations of one kind. Times are nanoseconds."""
 
-    __slots__ = ("buckets", "bytes", "least", "most", "operations", "ticks")
+    __slots__ = ("buckets", "bytes", "least", "most", "ticks")
 
     def __init__(self) -> None:
-        self.operations = 0
         self.bytes = 0
         self.ticks = 0
         """All their times together."""
@@ -28,16 +35,35 @@ class Tally:
         """Operations by their time: up to each of BORDERS, and beyond the last one."""
 
     def add(self, took: int, operations: int = 1, length: int = 0) -> None:
-        """``operations`` took ``took`` each, and moved ``length`` bytes together."""
+        """``operations`` took ``took`` each, and moved ``length`` bytes together.
+
+        :func:`add_to_both` has this written out.
+        """
         if took > self.most:
             self.most = took
         if took < self.least or not self.least:
             self.least = took
-        self.operations += operations
         self.bytes += length
         self.ticks += took * operations
-        place = (took - 1).bit_length() - _FIRST
-        self.buckets[0 if place < 0 else place if place < len(BORDERS) else -1] += operations
+        self.buckets[place_of(took)] += operations
+
+    @property
+    def operations(self) -> int:
+        return sum(self.buckets)
+
+
+def add_to_both(one: Tally, other: Tally, took: int, operations: int, length: int) -> None:
+    """Tally.add() of two tallies in one, as this runs for every wake-up."""
+    place = place_of(took)
+    total = took * operations
+    for tally in (one, other):
+        if took > tally.most:
+            tally.most = took
+        if took < tally.least or not tally.least:
+            tally.least = took
+        tally.bytes += length
+        tally.ticks += total
+        tally.buckets[place] += operations
 
 
 class Statistics:

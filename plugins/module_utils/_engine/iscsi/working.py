@@ -52,8 +52,8 @@ class Worker(Receiver):
         self._working = 0
         self._used: Use | None = None
         """Where the last command was counted."""
-        self._all_used: set[Use] = set()
-        """Where the commands of this wake-up were."""
+        self._used_before: set[Use] = set()
+        """Where other commands of this wake-up were."""
         self._idle: list[asyncio.Future[None]] = []
 
     @property
@@ -98,10 +98,12 @@ class Worker(Receiver):
     def settle(self) -> None:
         if self._used is not None:
             took = monotonic_ns() - self.woken
-            for use in self._all_used:
-                use.settle(took)
-            self._all_used.clear()
+            self._used.settle(took)
             self._used = None
+            if self._used_before:
+                for use in self._used_before:
+                    use.settle(took)
+                self._used_before.clear()
 
     def be_careful(self) -> None:
         """While commands that the initiator left behind are still being carried out, nothing overtakes them."""
@@ -149,8 +151,9 @@ class Worker(Receiver):
                 use.count(task, monotonic_ns() - self.woken)
             else:
                 if use is not self._used:
+                    if self._used is not None:
+                        self._used_before.add(self._used)
                     self._used = use
-                    self._all_used.add(use)
                 opcode = task.cdb[0]
                 if opcode in READS:
                     use.reads += 1

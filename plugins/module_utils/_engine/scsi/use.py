@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from ..bdev.statistics import Tally
+from ..bdev.statistics import Tally, add_to_both
 from .sense import GOOD, TASK_ABORTED
 
 if TYPE_CHECKING:
@@ -53,24 +53,19 @@ class Use:
 
     def settle(self, took: int) -> None:
         """The commands that were counted since the last time took so long, nanoseconds."""
-        stats = self.lun.bdev.stats
-        count = self.others
-        self.others = 0
-        if count:
-            self.other.add(took, count)
+        lun = self.lun
+        histogram = lun.device.histogram
+        if histogram is not None:
+            histogram.tally(took, self.reads + self.writes + self.others)
         if self.reads:
-            count += self.reads
-            self.read.add(took, self.reads, self.bytes_read)
-            stats.read.add(took, self.reads, self.bytes_read)
+            add_to_both(self.read, lun.bdev.stats.read, took, self.reads, self.bytes_read)
             self.reads = self.bytes_read = 0
         if self.writes:
-            count += self.writes
-            self.write.add(took, self.writes, self.bytes_written)
-            stats.write.add(took, self.writes, self.bytes_written)
+            add_to_both(self.write, lun.bdev.stats.write, took, self.writes, self.bytes_written)
             self.writes = self.bytes_written = 0
-        histogram = self.lun.device.histogram
-        if histogram is not None and count:
-            histogram.tally(took, count)
+        if self.others:
+            self.other.add(took, self.others)
+            self.others = 0
 
     def count(self, task: Task, took: int) -> None:
         """A command that took its own time, or did not end well."""
@@ -92,8 +87,7 @@ class Use:
         if failed:
             own.add(took)
         else:
-            own.add(took, 1, length)
-            of_bdev.add(took, 1, length)
+            add_to_both(own, of_bdev, took, 1, length)
 
 
 def _sense_key(sense: bytes) -> int:
