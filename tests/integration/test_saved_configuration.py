@@ -147,7 +147,8 @@ def test_a_portal_whose_address_is_gone_stops_nothing_else(launch: Launch) -> No
 
 CONFIG = """// by hand
 {"subsystems": [
-  {"subsystem": "sock", "config": [{"method": "sock_set_default_impl", "params": {"impl_name": "posix"}}]},
+  {"subsystem": "keyring", "config": [{"method": "keyring_file_add_key", "params": {"name": "k", "path": "/k"}}]},
+  {"subsystem": "sock", "config": [{"method": "sock_set_default_impl", "params": {"impl_name": "uring"}}]},
   {"subsystem": "bdev", "config": [
      {"method": "bdev_malloc_create", "params": {"name": "M0", "num_blocks": 2048, "block_size": 512}}, /* a batch: */
      [{"method": "bdev_malloc_create", "params": {"name": "M1", "num_blocks": 2048, "block_size": 512}}, %s]
@@ -165,7 +166,8 @@ def test_a_configuration_file_is_loaded_once(launch: Launch, tmp_path: Path) -> 
     engine = launch("-c", config, state=True)
     assert live_bdevs(engine) == saved_bdevs(engine) == ["M0", "M1", "M2"]
     assert engine.rpc("iscsi_get_options")["max_sessions"] == 7
-    assert "subsystem sock is not part of this engine" in engine.words()
+    assert "subsystem keyring is not part of this engine" in engine.words()
+    assert engine.rpc("sock_get_default_impl") == {"impl_name": "uring"}
     engine.rpc("bdev_malloc_delete", name="M1")
     engine.restart()
     assert live_bdevs(engine) == ["M0", "M2"]

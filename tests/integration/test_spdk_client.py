@@ -54,6 +54,8 @@ SCRIPT = """\
 rpc_get_methods
 spdk_get_version
 framework_wait_init
+sock_get_default_impl
+sock_impl_get_options -i posix
 framework_get_subsystems
 framework_get_config iscsi
 framework_get_reactors
@@ -88,9 +90,11 @@ bdev_raid_create -n R0 -r 0 -z 4 -b "M1p0 M1p1"
 bdev_raid_get_bdevs all
 bdev_get_bdevs
 bdev_get_iostat
+bdev_reset_iostat
 bdev_set_qos_limit M0 --rw-ios-per-sec 20000
 bdev_enable_histogram --histogram M0
 bdev_get_histogram M0
+bdev_get_histogram_borders M0 --borders 1,100
 bdev_nvme_get_controllers
 bdev_nvme_set_hotplug --no-hotplug
 iscsi_create_portal_group 1 127.0.0.1:{port}
@@ -140,6 +144,7 @@ spdk_kill_instance SIGUSR1
 ELSEWHERE = {
     # before the initialization
     *("framework_start_init", "iscsi_set_options", "bdev_set_options", "bdev_nvme_set_options"),
+    *("iobuf_set_options", "sock_impl_set_options", "sock_set_default_impl"),
     # with a controller on a PCI bus
     *("bdev_nvme_attach_controller", "bdev_nvme_detach_controller", "bdev_nvme_reset_controller"),
 }

@@ -46,3 +46,7 @@ def report_luns(allocation: int = 4096) -> bytes:
 
 def synchronize_cache_10() -> bytes:
     return struct.pack(">B9x", 0x35)
+
+
+def reserve_6() -> bytes:
+    return bytes([0x16, *bytes(5)])

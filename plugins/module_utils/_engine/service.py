@@ -39,6 +39,7 @@ from .rpc.methods.iscsi import TARGET_NODE
 from .rpc.notifications import UNREGISTER, Notifications
 from .rpc.server import RpcServer
 from .systemd import Watchdog, notify_systemd
+from .tuning import Tuning
 from .web import Web, WebSettings
 
 _LOG = logging.getLogger(__name__)
@@ -47,15 +48,6 @@ _POOL_THREADS: Final = 16
 _FLUSH_SECONDS: Final = 30.0
 _GC_FIRST_GENERATION: Final = 50_000
 """The data path makes no cycles; the collector has little to find and should look rarely."""
-
-_BDEV_OPTIONS: Final = {
-    "bdev_io_pool_size": 65535,
-    "bdev_io_cache_size": 256,
-    "bdev_auto_examine": True,
-    "iobuf_small_cache_size": 128,
-    "iobuf_large_cache_size": 16,
-}
-"""SPDK's defaults; kept for its clients."""
 
 
 class Settings(NamedTuple):
@@ -76,7 +68,13 @@ class Settings(NamedTuple):
 class Engine:
     """All state hangs on this object."""
 
-    subsystems: Mapping[str, tuple[str, ...]] = {"bdev": (), "scsi": ("bdev",), "iscsi": ("scsi",)}
+    subsystems: Mapping[str, tuple[str, ...]] = {
+        "sock": (),
+        "iobuf": (),
+        "bdev": ("sock", "iobuf"),
+        "scsi": ("bdev",),
+        "iscsi": ("scsi", "sock"),
+    }
     """Each with what it depends on, which comes first."""
 
     def __init__(self, settings: Settings, logs: Logs) -> None:
@@ -88,7 +86,7 @@ class Engine:
         self.pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="pool")
         self.bdevs = BdevRegistry()
         self.nvme = NvmeControllers(self.submit)
-        self.bdev_options: dict[str, int | bool] = dict(_BDEV_OPTIONS)
+        self.tuning = Tuning()
         self.iscsi_options_set = False
         kept = ReservationFiles(settings.state_dir, self.submit) if settings.state_dir else None
         self.target = IscsiTarget(self.bdevs, kept)
@@ -225,11 +223,15 @@ class Engine:
 
     def configuration_of(self, subsystem: str) -> list[Entry] | None:
         """The calls that make the live state again, in SPDK's order; None for a subsystem without configuration."""
+        if subsystem == "sock":
+            return [Entry(*call) for call in self.tuning.sock_config()]
+        if subsystem == "iobuf":
+            return [Entry("iobuf_set_options", dict(self.tuning.iobuf))]
         if subsystem == "bdev":
             made = (call for bdev in self.bdevs for call in (bdev.config(), *bdev.further_config()))
             calls = [*self.nvme.config(), *(call for call in made if call is not None)]
             return [
-                Entry("bdev_set_options", dict(self.bdev_options)),
+                Entry("bdev_set_options", dict(self.tuning.bdev)),
                 *(Entry(*call) for call in calls),
                 Entry("bdev_wait_for_examine"),
             ]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Protocol, Union
 from ..errors import Exists, Invalid, NoDevice
 from ..facts import BLOCK_SIZES, MAX_BDEV_NAME_BYTES
 from .qos import RateLimits
+from .statistics import Statistics
 
 if TYPE_CHECKING:
     from .tap import Tap
@@ -29,19 +30,6 @@ class Borrower(Protocol):
 
     def own_borrowed(self) -> None:
         """Copy what is still needed of the borrowed views, because the memory is about to change."""
-
-
-class Statistics:
-    """Operation counters of one device, as bdev_get_iostat reports them."""
-
-    __slots__ = ("bytes_read", "bytes_written", "errors", "read_ops", "write_ops")
-
-    def __init__(self) -> None:
-        self.bytes_read = 0
-        self.read_ops = 0
-        self.bytes_written = 0
-        self.write_ops = 0
-        self.errors = 0
 
 
 def failed_at(error: OSError, offset: int) -> OSError:

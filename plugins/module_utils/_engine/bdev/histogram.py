@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import Any, Final
 
 from ..errors import Invalid
@@ -27,7 +29,7 @@ class Histogram:
     ``least``..``most`` count in the first or the last bucket.
     """
 
-    __slots__ = ("buckets", "count", "granularity", "max_range", "min_range", "total")
+    __slots__ = ("buckets", "granularity", "max_range", "min_range")
 
     def __init__(self, granularity: int = DEFAULT_GRANULARITY, least: int = 0, most: int = _LONGEST) -> None:
         """``least`` (inclusive) and ``most`` (exclusive) in ticks. Raises Invalid."""
@@ -39,12 +41,9 @@ class Histogram:
         self.min_range = _range_of(least, granularity)
         self.max_range = _range_of(most - 1, granularity)
         self.buckets = [0] * ((self.max_range - self.min_range + 1) << granularity)
-        self.count = 0
-        self.total = 0
-        """Sum of the values."""
 
-    def tally(self, value: int) -> None:
-        """Count one value, ticks."""
+    def tally(self, value: int, count: int = 1) -> None:
+        """Count a value, ticks, ``count`` times."""
         granularity = self.granularity
         which = value.bit_length() - granularity
         if which <= 0:
@@ -58,28 +57,21 @@ class Histogram:
         else:
             mask = (1 << granularity) - 1
             place = ((which - self.min_range) << granularity) + (value >> shift & mask)
-        self.buckets[place] += 1
-        self.count += 1
-        self.total += value
+        self.buckets[place] += count
 
-    def below(self, borders: Sequence[int]) -> list[int]:
-        """How many values are in buckets that end at or before each of the ascending ``borders``, ticks."""
-        counts, so_far, place = [], 0, 0
-        ends = list(self._ends())
-        for border in borders:
-            while place < len(ends) and ends[place] <= border:
-                so_far += self.buckets[place]
-                place += 1
-            counts.append(so_far)
-        return counts
+    def up_to(self, borders: Iterable[int]) -> list[int]:
+        """For each of ``borders``, ticks, how many values are in the bucket it lies in and those before it; at the end
+        how many there are."""
+        starts, sums = list(self._starts()), [0, *accumulate(self.buckets)]
+        return [*(sums[bisect_right(starts, border)] for border in borders), sums[-1]]
 
-    def _ends(self) -> Iterable[int]:
-        """The first value beyond each bucket."""
+    def _starts(self) -> Iterator[int]:
+        """The first value of each bucket."""
         size = 1 << self.granularity
         for which in range(self.min_range, self.max_range + 1):
             width = 1 << which - 1 if which else 1
             start = size << which - 1 if which else 0
-            yield from range(start + width, start + width * size + 1, width)
+            yield from range(start, start + width * size, width)
 
     def to_rpc(self) -> dict[str, Any]:
         """As bdev_get_histogram and iscsi_get_histogram give it."""

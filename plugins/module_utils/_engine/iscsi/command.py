@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from ..scsi.device import Nexus, Task
-from ..scsi.unit import LogicalUnit
+from ..scsi.sense import CommandFailed
+from ..scsi.use import Use
 
 
 class IscsiTask(Task):
@@ -17,18 +18,19 @@ class IscsiTask(Task):
     buffer: bytearray | None = None
     """Where the data was received, to be used again."""
     begun: int = 0
-    """When it was run, nanoseconds of the monotonic clock; only while somebody measures."""
+    """When it was run, nanoseconds of the monotonic clock; only of one that is not carried out at once."""
     finished: bool = False
     unusual: bool = False
-    """It is aborted or moves data both ways: only then the two that follow are looked at."""
+    """It failed, is aborted or moves data both ways: only then somebody looks which of these."""
     expected: int
-    read_length: int = 0
-    """Bytes that the initiator has room for, of a command that moves data both ways; ``expected`` is what it gives."""
+    read_length: int = -1
+    """Bytes that the initiator has room for, of a command that moves data both ways; ``expected`` is what it gives.
+    Not of any other."""
 
     def __init__(
         self,
         nexus: Nexus,
-        lun: LogicalUnit | None,
+        use: Use | None,
         cdb: bytes,
         itt: int,
         lun_field: int,
@@ -37,15 +39,21 @@ class IscsiTask(Task):
     ) -> None:
         # Task.__init__() written out, as this runs for every command.
         self.nexus = nexus
-        self.lun = lun
-        if lun is not None:
-            self.unit = lun
+        self.use = use
+        if use is None:
+            self.lun = None
+        else:
+            self.lun = self.unit = use.lun
         self.cdb = cdb
         self.itt = itt
         self.lun_field = lun_field
         self.expected = expected
         """Expected data transfer length, bytes: what the initiator has room for or has to give."""
         self.immediate = immediate
+
+    def fail(self, error: CommandFailed) -> None:
+        self.unusual = True
+        super().fail(error)
 
     def abort(self) -> None:
         """Never answer it."""

@@ -104,7 +104,6 @@ class Connection(Worker):
         self.target.sessions.connection_joins(self, session)
         if session.nexus is not None:
             session.nexus.abort = functools.partial(tasks.abort_for, session)
-        self.target.logged_in(self)
         self.be_careful()
         self.heard = False
         self.target.clock.watch(self, self._look_seconds())

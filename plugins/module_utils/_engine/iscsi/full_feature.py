@@ -37,8 +37,8 @@ def _scsi_command(connection: Connection, view: memoryview, at: int, data: memor
     if (connection.incoming or connection.running) and not _may_begin(connection, view, at, itt):
         return
     nexus = session.nexus
-    lun = nexus.by_field.get(lun_field)
-    task = IscsiTask(nexus, lun, cdb, itt, lun_field, expected, bool(immediate))
+    use = nexus.uses.get(lun_field) or nexus.use(lun_field)
+    task = IscsiTask(nexus, use, cdb, itt, lun_field, expected, bool(immediate))
     if flags & 0x20 or cdb[0] in TAKES_DATA:
         transfer.receive_command(connection, task, data, bool(flags & 0x80), view, at)
     else:
@@ -85,8 +85,8 @@ def extended(connection: Connection, view: memoryview, at: int, data: memoryview
         return
     if not _may_begin(connection, view, at, itt):
         return
-    lun = session.nexus.by_field.get(lun_field)
-    task = IscsiTask(session.nexus, lun, cdb + extension.cdb, itt, lun_field, expected, immediate)
+    use = session.nexus.use(lun_field)
+    task = IscsiTask(session.nexus, use, cdb + extension.cdb, itt, lun_field, expected, immediate)
     if extension.read_length is not None:
         task.read_length = extension.read_length
         task.unusual = True

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Callable, NamedTuple
 
-from ..bdev.histogram import Histogram
 from ..errors import Exists, Invalid, NotFound
 from ..scsi.alua import State
 from ..scsi.device import Device
@@ -74,10 +73,6 @@ class TargetNode:
         self.data_digest = False
         """Nobody logs in without CRC32C after every data segment."""
         self.device = Device(name, units)
-        self.histogram: Histogram | None = None
-        """Of the time from a command's arrival to its answer, while somebody wants it."""
-        self.shows_histogram = False
-        """iscsi_enable_histogram asked for it."""
         self.enabled = True
         """Otherwise nobody may log in, and nobody finds it by discovery."""
         self.leaving = False
@@ -196,7 +191,7 @@ class TargetNode:
         """The calls that complete what ``config`` makes."""
         if not self.enabled:
             yield "iscsi_target_node_disable", {"name": self.name}
-        if self.shows_histogram:
+        if self.device.histogram is not None:
             yield "iscsi_enable_histogram", {"name": self.name, "enable": True}
         for tag, redirect in self.redirects.items():
             yield "iscsi_target_node_set_redirect", {"name": self.name, "pg_tag": tag, **redirect.to_rpc()}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import socket
 from abc import abstractmethod
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Callable, Final
 
 from . import pdu
@@ -50,6 +51,8 @@ class Receiver(Sender):
         self.session: Session | None = None
         self.heard = False
         """Something was received since somebody looked last."""
+        self.woken = 0
+        """When the last wake-up began, nanoseconds of the monotonic clock."""
         self._tail = b""
         """Received and not yet handled: the beginning of a PDU or, while paused, more."""
         self._sink: memoryview | None = None
@@ -80,6 +83,10 @@ class Receiver(Sender):
         """Where the data of a partly received PDU belongs; None when that is not known."""
 
     @abstractmethod
+    def settle(self) -> None:
+        """The wake-up ends: what was carried out at once took until now."""
+
+    @abstractmethod
     def drop(self, why: str) -> None:
         """The peer broke the protocol beyond repair."""
 
@@ -87,12 +94,14 @@ class Receiver(Sender):
 
     def _on_readable(self) -> None:
         self.awake = self.heard = True
+        self.woken = monotonic_ns()
         try:
             end = self._receive()
             if end:
                 self._handle(end)
         except Exception as error:  # pylint: disable=broad-except
             self._harmed(error)
+        self.settle()
         self.awake = False
         if self.out:
             self.flush()
@@ -100,10 +109,12 @@ class Receiver(Sender):
     def guarded(self, work: Callable[[], None]) -> None:
         """Do ``work`` as a wake-up of this connection."""
         self.awake = True
+        self.woken = monotonic_ns()
         try:
             work()
         except Exception as error:  # pylint: disable=broad-except
             self._harmed(error)
+        self.settle()
         self.awake = False
         if self.out:
             self.flush()

@@ -23,7 +23,6 @@ from .auth import Auth, AuthGroup
 from .buffers import SharedBuffer
 from .clock import Clock
 from .connection import Connection
-from .measuring import measure
 from .names import comparable, full_name
 from .node import Map, Redirect, TargetNode
 from .options import Options
@@ -288,12 +287,6 @@ class IscsiTarget:
         farewell = asyncio.get_running_loop().create_task(self.sessions.see_off(sessions, _LOGOUT_SECONDS))
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)
-
-    def logged_in(self, connection: Connection) -> None:
-        """The connection is in full feature phase."""
-        node = connection.open_session.node
-        if node is not None and node.histogram is not None:
-            measure(connection, wanted=True)
 
     def hot_remove(self, bdev: Bdev) -> None:
         """The bdev is about to go: its LUNs go too, and the initiators learn of it by a unit attention."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
 from ..scsi.dispatch import execute
+from ..scsi.use import READS, WRITES, Use
 from . import answers, pdu
 from .buffers import SharedBuffer
 from .command import IscsiTask
@@ -48,6 +50,10 @@ class Worker(Receiver):
         self.waiting_writes: deque[Incoming] = deque()
         self.solicited = 0
         self._working = 0
+        self._used: Use | None = None
+        """Where the last command was counted."""
+        self._used_before: set[Use] = set()
+        """Where other commands of this wake-up were."""
         self._idle: list[asyncio.Future[None]] = []
 
     @property
@@ -83,10 +89,21 @@ class Worker(Receiver):
     def run(self, task: IscsiTask) -> None:
         execute(task, self.finish)
         if not task.finished:
+            task.begun = self.woken
             self.running[task.itt] = task
             self._working += task.expected
             if self._working > _WORK_LIMIT:
                 self.pause(_WORKING)
+
+    def settle(self) -> None:
+        if self._used is not None:
+            took = monotonic_ns() - self.woken
+            self._used.settle(took)
+            self._used = None
+            if self._used_before:
+                for use in self._used_before:
+                    use.settle(took)
+                self._used_before.clear()
 
     def be_careful(self) -> None:
         """While commands that the initiator left behind are still being carried out, nothing overtakes them."""
@@ -105,30 +122,55 @@ class Worker(Receiver):
         left = self.target.settling.left_by(self.open_session.who, task.lun) if task.lun is not None else []
         if left:
             task.own_data_out()
+            task.begun = monotonic_ns()
             self.running[task.itt] = task
         wait_for(left, lambda: self._run_at_last(task))
 
     def _run_at_last(self, task: IscsiTask) -> None:
         self.running.pop(task.itt, None)
+        waited_since = task.begun
+        if waited_since:
+            self.woken = waited_since
         if task.aborted:
             self.finish(task)
         else:
             Worker.run(self, task)
+        if waited_since:
+            self.settle()
         if not self.running:
             self._tell_idle()
 
     def finish(self, task: IscsiTask) -> None:
         """Answer a command that is done."""
         task.finished = True
-        if task.buffer is not None:
-            self._use_again(task)
+        use, data, unusual = task.use, task.data_in, task.unusual
         if self.running and self.running.pop(task.itt, None) is not None:
             self._worked(task)
-        if task.unusual:
+        elif use is not None:
+            if unusual:
+                use.count(task, monotonic_ns() - self.woken)
+            else:
+                if use is not self._used:
+                    if self._used is not None:
+                        self._used_before.add(self._used)
+                    self._used = use
+                opcode = task.cdb[0]
+                if opcode in READS:
+                    use.reads += 1
+                    if data is not None:
+                        use.bytes_read += len(data)
+                elif opcode in WRITES:
+                    use.writes += 1
+                    use.bytes_written += len(task.data_out)
+                else:
+                    use.others += 1
+        if task.buffer is not None:
+            self._use_again(task)
+        if unusual:
             self._finish_unusual(task)
         elif self.closed:
             return
-        elif task.data_in is not None:
+        elif data is not None:
             answers.send_data_in(self, task)
         else:
             answers.send_status(self, task)
@@ -136,12 +178,18 @@ class Worker(Receiver):
     def _finish_unusual(self, task: IscsiTask) -> None:
         if task.aborted:
             self.target.settling.settled(task)
-        elif not self.closed:
+        elif self.closed:
+            return
+        elif task.read_length >= 0:
             answers.send_both_ways(self, task)
+        else:
+            answers.send_status(self, task)
 
     def _worked(self, task: IscsiTask) -> None:
         if not self.running:
             self._tell_idle()
+        if task.use is not None:
+            task.use.count(task, monotonic_ns() - task.begun)
         self._working -= task.expected
         if self._working <= _WORK_LIMIT:
             self.resume(_WORKING)

@@ -1,70 +1,71 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The engine's numbers in Prometheus' text format (version 0.0.4)."""
+"""The engine's numbers, as plain data under the names that GET /metrics gives them."""
 
 from __future__ import annotations
 
 import os
 import resource
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .. import __version__
-from ..bdev.histogram import TICK_RATE, Histogram
-from ..iscsi.measuring import measure_all
+from ..bdev.histogram import TICK_RATE
+from ..bdev.statistics import BORDERS, Tally
+from ..scsi import sense
+from .exposition import Buckets, Family, Labels, Sample
 
 if TYPE_CHECKING:
     from ..service import Engine
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_BORDERS: Final = tuple(2**power for power in range(13, 35))
-"""Nanoseconds, from 8 microseconds to 17 seconds: at powers of two, where a histogram knows its counts exactly."""
-_ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
-
-Labels = Mapping[str, str]
-
-
-class Sample(NamedTuple):
-    value: float | Histogram
-    labels: Labels = {}
-
-
-class Family(NamedTuple):
-    """A metric: its name without the prefix, type and meaning."""
-
-    name: str
-    type: str
-    help: str
-    samples: Iterable[Sample]
+_BORDERS: Final = tuple(border / TICK_RATE for border in BORDERS)
+_STATUSES: Final = {
+    sense.CHECK_CONDITION: "check_condition",
+    sense.RESERVATION_CONFLICT: "reservation_conflict",
+    sense.TASK_ABORTED: "task_aborted",
+}
+_SENSE_KEYS: Final = {
+    sense.NO_SENSE: "no_sense",
+    sense.NOT_READY: "not_ready",
+    sense.MEDIUM_ERROR: "medium_error",
+    sense.HARDWARE_ERROR: "hardware_error",
+    sense.ILLEGAL_REQUEST: "illegal_request",
+    sense.UNIT_ATTENTION: "unit_attention",
+    sense.DATA_PROTECT: "data_protect",
+    sense.COPY_ABORTED: "copy_aborted",
+    sense.ABORTED_COMMAND: "aborted_command",
+    sense.MISCOMPARE: "miscompare",
+}
 
 
-def metrics(engine: Engine) -> str:
-    """Everything, as GET /metrics answers it."""
-    measure_all(engine.target)
-    return "".join(
-        line + "\n"
-        for family in (*_of_disks(engine), *_of_targets(engine), *_of_process(engine))
-        for line in _lines(family)
-    )
+class Counted(NamedTuple):
+    """Operations of a kind that something did."""
+
+    labels: Labels
+    kind: str
+    tally: Tally
+
+    @property
+    def all_labels(self) -> Labels:
+        return {**self.labels, "operation": self.kind}
+
+
+def collect(engine: Engine) -> list[Family]:
+    """Everything; counters begin with the engine."""
+    return [*_of_disks(engine), *_of_luns(engine), *_of_targets(engine), *_of_process(engine)]
 
 
 def _of_disks(engine: Engine) -> Iterator[Family]:
     bdevs = list(engine.bdevs)
-    operations = [(bdev, bdev.stats.read_ops, bdev.stats.write_ops) for bdev in bdevs]
-    moved = [(bdev, bdev.stats.bytes_read, bdev.stats.bytes_written) for bdev in bdevs]
-    for name, help_, counts in (
-        ("operations", "Reads and writes of a bdev by initiators.", operations),
-        ("bytes", "Bytes that initiators read from and wrote to a bdev.", moved),
-    ):
-        samples = [
-            Sample(count, {"bdev": bdev.name, "operation": kind})
-            for bdev, *both in counts
-            for kind, count in zip(("read", "write"), both)
-        ]
-        yield Family(f"bdev_{name}_total", "counter", help_, samples)
+    counted = [
+        Counted({"bdev": bdev.name}, kind, tally)
+        for bdev in bdevs
+        for kind, tally in (("read", bdev.stats.read), ("write", bdev.stats.write), ("unmap", bdev.stats.unmap))
+    ]
+    yield from _work("bdev", "a bdev for initiators", counted)
     yield Family(
         "bdev_errors_total",
         "counter",
@@ -74,12 +75,62 @@ def _of_disks(engine: Engine) -> Iterator[Family]:
     yield Family(
         "bdev_size_bytes", "gauge", "Size of a bdev.", [Sample(bdev.size, {"bdev": bdev.name}) for bdev in bdevs]
     )
+
+
+def _work(what: str, whose: str, counted: list[Counted]) -> Iterator[Family]:
     yield Family(
-        "bdev_latency_seconds",
-        "histogram",
-        "Time that reads and writes of a bdev took, while its histogram is enabled.",
-        [Sample(bdev.tap.histogram, {"bdev": bdev.name}) for bdev in bdevs if bdev.tap and bdev.tap.histogram],
+        f"{what}_operations_total",
+        "counter",
+        f"Operations of {whose}.",
+        [Sample(each.tally.operations, each.all_labels) for each in counted],
     )
+    yield Family(
+        f"{what}_bytes_total",
+        "counter",
+        f"Bytes moved by operations of {whose}.",
+        [Sample(each.tally.bytes, each.all_labels) for each in counted if each.kind != "other"],
+    )
+    yield Family(
+        f"{what}_latency_seconds",
+        "histogram",
+        f"Time that operations of {whose} took.",
+        [Sample(_buckets(each.tally), each.all_labels) for each in counted if each.tally.operations],
+    )
+
+
+def _buckets(tally: Tally) -> Buckets:
+    return Buckets(_BORDERS, tuple(tally.buckets), tally.ticks / TICK_RATE)
+
+
+def _of_luns(engine: Engine) -> Iterator[Family]:
+    uses = [
+        ({"target": node.name, "lun": str(lun.id), "initiator": use.initiator}, use)
+        for node in engine.target.nodes.values()
+        for lun in node.device.luns.values()
+        for use in lun.uses.values()
+    ]
+    counted = [
+        Counted(labels, kind, tally)
+        for labels, use in uses
+        for kind, tally in (("read", use.read), ("write", use.write), ("other", use.other))
+    ]
+    yield from _work("lun", "an initiator with a LUN of a target node", counted)
+    yield Family(
+        "lun_errors_total",
+        "counter",
+        "Commands of an initiator for a LUN that failed, by SCSI status and sense key.",
+        [
+            Sample(count, {**labels, **_outcome(status, key)})
+            for labels, use in uses
+            for (status, key), count in sorted(use.errors.items())
+        ],
+    )
+
+
+def _outcome(status: int, key: int) -> Labels:
+    """The sense key is only there for CHECK CONDITION."""
+    known = _SENSE_KEYS.get(key, f"{key:x}h") if status == sense.CHECK_CONDITION else ""
+    return {"status": _STATUSES.get(status, f"{status:02x}h"), "sense_key": known}
 
 
 def _of_targets(engine: Engine) -> Iterator[Family]:
@@ -106,12 +157,6 @@ def _of_targets(engine: Engine) -> Iterator[Family]:
         "gauge",
         "Sessions with a target node.",
         [Sample(sum(each.node is node for each in sessions), {"target": node.name}) for node in nodes],
-    )
-    yield Family(
-        "target_latency_seconds",
-        "histogram",
-        "Time from a command to its answer, measured since the first request for these metrics.",
-        [Sample(node.histogram, {"target": node.name}) for node in nodes if node.histogram is not None],
     )
     totals = [
         ({"target": target, "initiator": initiator}, total)
@@ -159,30 +204,3 @@ def _of_process(engine: Engine) -> Iterator[Family]:
 
 def _resident() -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-
-
-def _lines(family: Family) -> Iterator[str]:
-    samples = list(family.samples)
-    if not samples:
-        return
-    name = f"openlun_{family.name}"
-    yield f"# HELP {name} {family.help}"
-    yield f"# TYPE {name} {family.type}"
-    for value, labels in samples:
-        if isinstance(value, Histogram):
-            yield from _histogram(name, value, labels)
-        else:
-            yield f"{name}{_labels(labels)} {value}"
-
-
-def _histogram(name: str, histogram: Histogram, labels: Labels) -> Iterator[str]:
-    for border, count in zip(_BORDERS, histogram.below(_BORDERS)):
-        yield f"{name}_bucket{_labels({**labels, 'le': repr(border / TICK_RATE)})} {count}"
-    yield f"{name}_bucket{_labels({**labels, 'le': '+Inf'})} {histogram.count}"
-    yield f"{name}_sum{_labels(labels)} {histogram.total / TICK_RATE}"
-    yield f"{name}_count{_labels(labels)} {histogram.count}"
-
-
-def _labels(labels: Labels) -> str:
-    pairs = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels.items())
-    return f"{{{pairs}}}" if pairs else ""

@@ -9,17 +9,19 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import __version__
-from . import metrics
+from .exposition import CONTENT_TYPE, render
 from .http import Request, Response, Route
+from .metrics import collect
 from .server import answer_text
 from .status_page import CONTENT_SECURITY_POLICY, PAGE
 
 if TYPE_CHECKING:
+    from ..scsi.use import Use
     from ..service import Engine
 
 _JSON: Final = "application/json"
@@ -51,11 +53,11 @@ class Pages:
         """To be called once a second: note the totals of all disks, and count commands before their numbers wrap."""
         totals = [0, 0, 0, 0]
         for bdev in self._engine.bdevs:
-            stats = bdev.stats
-            totals[0] += stats.read_ops
-            totals[1] += stats.write_ops
-            totals[2] += stats.bytes_read
-            totals[3] += stats.bytes_written
+            read, write = bdev.stats.read, bdev.stats.write
+            totals[0] += read.operations
+            totals[1] += write.operations
+            totals[2] += read.bytes
+            totals[3] += write.bytes
         self._history.append([round(time.monotonic(), 3), *totals])
         for session in self._engine.target.sessions:
             session.count_commands()
@@ -65,7 +67,7 @@ class Pages:
         return Response(answer, _JSON, HTTPStatus.OK if answer else HTTPStatus.NO_CONTENT)
 
     async def _metrics(self, _request: Request) -> Response:
-        return Response(metrics.metrics(self._engine).encode(), metrics.CONTENT_TYPE)
+        return Response(render(collect(self._engine)).encode(), CONTENT_TYPE)
 
     async def _health(self, _request: Request) -> Response:
         """200 while it serves, whole or not; what is not is said only where calls may be made."""
@@ -117,11 +119,18 @@ def _target(node: Any) -> dict[str, Any]:
                 "bdev": lun.bdev.name,
                 "size": lun.bdev.size,
                 "readonly": lun.readonly,
-                "counters": [
-                    *(lun.bdev.stats.read_ops, lun.bdev.stats.write_ops),
-                    *(lun.bdev.stats.bytes_read, lun.bdev.stats.bytes_written),
-                ],
+                "counters": _counters(lun.uses.values()),
             }
             for lun in node.device.luns.values()
         ],
     }
+
+
+def _counters(uses: Iterable[Use]) -> list[int]:
+    """What all initiators together did with a LUN: READs, WRITEs, the bytes of each, the nanoseconds of both."""
+    totals = [0, 0, 0, 0, 0]
+    for use in uses:
+        read, write = use.read, use.write
+        more = (read.operations, write.operations, read.bytes, write.bytes, read.ticks + write.ticks)
+        totals = [total + each for total, each in zip(totals, more)]
+    return totals

@@ -119,11 +119,12 @@ function show(state) {
     const name = target.name + (target.alias ? ` (${target.alias})` : '') + (target.enabled ? '' : ', disabled');
     const count = sessions.get(target.name.split(':').slice(1).join(':')) || 0;
     const head = place ? ['', ''] : [name, [String(count), 'n']];
-    if (!lun) return [...head, '', 'no LUN', '', '', ''];
+    if (!lun) return [...head, '', 'no LUN', '', '', '', ''];
     const old = past.get(target.name + ' ' + lun.id);
     const rate = column => old && seconds > 0 ? Math.max(0, lun.counters[column] - old[column]) / seconds : 0;
     return [...head, [String(lun.id), 'n'], lun.bdev + (lun.readonly ? ', read-only' : ''), [size(lun.size), 'n'],
-      [short(rate(0) + rate(1)), 'n'], [short((rate(2) + rate(3)) / 1e6), 'n']];
+      [short(rate(0) + rate(1)), 'n'], [short((rate(2) + rate(3)) / 1e6), 'n'],
+      [rate(4) ? (rate(4) / (rate(0) + rate(1)) / 1e6).toPrecision(2) : '', 'n']];
   })));
   rows('connections', state.connections.map(each => [
     each.initiator_name || 'logging in', each.initiator_addr, each.target_node_name || 'discovery', each.state,
@@ -155,7 +156,8 @@ _BODY: Final = """<h1>iSCSI target</h1>
 </div>
 <h2>Target nodes</h2>
 <table><thead><tr><th>Name</th><th class="n">Connections</th><th class="n">LUN</th><th>Bdev</th><th class="n">Size</th>
-<th class="n">IOPS</th><th class="n">MB/s</th></tr></thead><tbody id="targets"></tbody></table>
+<th class="n">IOPS</th><th class="n">MB/s</th><th class="n">Latency, ms</th></tr></thead>
+<tbody id="targets"></tbody></table>
 <h2>Connections</h2>
 <table><thead><tr><th>Initiator</th><th>Address</th><th>Target node</th><th>State</th><th class="n">Commands</th>
 <th class="n">Received</th><th class="n">Sent</th></tr></thead><tbody id="connections"></tbody></table>

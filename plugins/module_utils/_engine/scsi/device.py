@@ -9,6 +9,7 @@ from collections import deque
 from typing import Any, Callable, Final
 
 from ..bdev.base import Bdev, Buffer
+from ..bdev.histogram import Histogram
 from ..errors import Exists, Invalid, NotFound
 from ..facts import MAX_LUN_ID
 from .alua import Cause, State
@@ -22,6 +23,7 @@ from .sense import (
     UnitAttention,
 )
 from .unit import LogicalUnit, Options, Units
+from .use import Use
 
 _FLAT: Final = 0x4000 << 48  # SAM-5 §4.7.4: flat space addressing in the first two bytes of the LUN field
 _MAX_ATTENTIONS: Final = 16
@@ -47,6 +49,8 @@ class Device:
         """Access states of the target port groups, by the tag of their portal group (SPC-4 §5.15)."""
         self.causes: dict[int, Cause] = {}
         """Who changed them."""
+        self.histogram: Histogram | None = None
+        """Of the time that its commands take, while somebody wants it."""
 
     def free_lun_id(self) -> int:
         for lun_id in range(MAX_LUN_ID + 1):
@@ -127,6 +131,7 @@ class Device:
             self.units.release(lun.state)
         self.luns.clear()
         self.by_field.clear()
+        self._show()
 
     def capacity_changed(self, bdev: Bdev) -> None:
         for lun in self.luns.values():
@@ -169,7 +174,7 @@ class Nexus:
 
     __slots__ = (
         *("abort", "attentions", "by_field", "copies", "device", "echo", "group"),
-        *("identity", "initiator_port", "relative_port", "target_port"),
+        *("identity", "initiator_port", "relative_port", "target_port", "uses"),
     )
 
     def __init__(self, device: Device, initiator_port: str, target_port: str, relative_port: int) -> None:
@@ -185,6 +190,8 @@ class Nexus:
         """Tag of the initiator group that let the initiator in."""
         self.by_field = device.by_field
         """The logical units that it sees, as the device has them: the very same unless some are hidden from it."""
+        self.uses: dict[int, Use] = {}
+        """Those of them that it uses, likewise, with what is counted: see :meth:`use`."""
         self.echo = b""
         """What WRITE BUFFER left for READ BUFFER."""
         self.copies: dict[int, Any] = {}
@@ -193,11 +200,20 @@ class Nexus:
 
     def look(self) -> None:
         """Find out anew which logical units this nexus sees."""
+        self.uses.clear()
         everything = self.device.by_field
         if any(lun.mask for lun in self.device.luns.values()):
             self.by_field = {field: lun for field, lun in everything.items() if lun.shows_to(self.group)}
         else:
             self.by_field = everything
+
+    def use(self, field: int) -> Use | None:
+        """The logical unit of a LUN field with what this initiator does there; None when it sees none."""
+        lun = self.by_field.get(field)
+        if lun is None:
+            return None
+        use = self.uses[field] = lun.use_of(self.initiator_port.partition(",i,0x")[0])
+        return use
 
     def sees(self, lun_id: int) -> bool:
         return lun_id << 48 in self.by_field

@@ -23,9 +23,9 @@ def _supported(_lun: LogicalUnit) -> bytes:
 
 def _general_statistics(lun: LogicalUnit) -> bytes:
     """Commands and blocks read and written; times are not counted (SPC-4 §7.3.9)."""
-    stats, block_size = lun.bdev.stats, lun.bdev.block_size
+    read, write, block_size = lun.bdev.stats.read, lun.bdev.stats.write, lun.bdev.block_size
     counters = (
-        *(stats.read_ops, stats.write_ops, stats.bytes_read // block_size, stats.bytes_written // block_size),
+        *(read.operations, write.operations, read.bytes // block_size, write.bytes // block_size),
         *(0, 0, 0, 0),
     )
     return struct.pack(">HBB8Q", 1, _BINARY, 64, *counters)

@@ -76,9 +76,6 @@ def read(task: Task) -> Buffer | Awaitable[Buffer] | None:
     """READ(6), (10), (12), (16). With FUA too: no cache of ours holds what the device does not."""
     bdev = task.unit.bdev
     offset, length = extent(task, bdev)
-    stats = bdev.stats
-    stats.read_ops += 1
-    stats.bytes_read += length
     return bdev.read(offset, length) if length else None
 
 
@@ -97,12 +94,9 @@ def write(task: Task) -> Awaitable[None] | None:
     partial_block = length % bdev.block_size
     if partial_block:
         length -= partial_block
-        data = memoryview(data)[:length]
+        task.data_out = data = memoryview(data)[:length]
     if not length:
         return None
-    stats = bdev.stats
-    stats.write_ops += 1
-    stats.bytes_written += length
     cdb = task.cdb
     if (cdb[1] & _FUA and cdb[0] >> 5) or unit.state.write_through:
         return bdev.write_through(task.offset, data)

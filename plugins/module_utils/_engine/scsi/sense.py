@@ -11,6 +11,7 @@ from typing import ClassVar, Final
 GOOD: Final = 0x00
 CHECK_CONDITION: Final = 0x02
 RESERVATION_CONFLICT: Final = 0x18
+TASK_ABORTED: Final = 0x40
 
 NO_SENSE: Final = 0x0
 NOT_READY: Final = 0x2

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from time import monotonic_ns
 from typing import Any, Callable, Final
 
 from ..bdev.base import Bdev, Buffer, failed_at
@@ -23,20 +24,20 @@ async def _settled(offset: int, operation: Callable[..., Any], *arguments: Any) 
 
 
 async def read(bdev: Bdev, offset: int, length: int) -> Buffer:
-    bdev.stats.read_ops += 1
-    bdev.stats.bytes_read += length
     if not length:
         return b""
+    begun = monotonic_ns()
     data: Buffer = await _settled(offset, bdev.read, offset, length)
+    bdev.stats.read.add(monotonic_ns() - begun, 1, length)
     return data
 
 
 async def write(bdev: Bdev, offset: int, data: Buffer) -> None:
     """``data`` belongs to the device from now on."""
-    bdev.stats.write_ops += 1
-    bdev.stats.bytes_written += len(data)
     if data:
+        begun = monotonic_ns()
         await _settled(offset, bdev.write, offset, data)
+        bdev.stats.write.add(monotonic_ns() - begun, 1, len(data))
 
 
 async def flush(bdev: Bdev) -> None:
@@ -45,7 +46,9 @@ async def flush(bdev: Bdev) -> None:
 
 async def unmap(bdev: Bdev, offset: int, length: int) -> None:
     if length:
+        begun = monotonic_ns()
         await _settled(offset, bdev.unmap, offset, length)
+        bdev.stats.unmap.add(monotonic_ns() - begun, 1, length)
 
 
 async def zero(bdev: Bdev, offset: int, length: int) -> None:

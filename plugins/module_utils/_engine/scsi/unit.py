@@ -23,11 +23,14 @@ from .sense import (
     ScsiError,
     UnitAttention,
 )
+from .use import OTHERS, Use
 
 if TYPE_CHECKING:
     from .device import Device, Nexus
 
 VENDOR: Final = b"OPENLUN "
+_MOST_USES: Final = 4096
+"""Pairs of LUN and initiator that are told apart in what is counted; what comes then counts as one for each LUN."""
 
 _TOLD: Final = {
     Told.RESERVATIONS_PREEMPTED: ReservationsPreempted,
@@ -178,6 +181,8 @@ class LogicalUnit:
         self.options = options
         self.mask: tuple[int, ...] = ()
         """Tags of the initiator groups that see it; all do when there are none."""
+        self.uses: dict[str, Use] = {}
+        """By the name of the initiator; one that left stays."""
 
     @property
     def readonly(self) -> bool:
@@ -201,6 +206,16 @@ class LogicalUnit:
 
     def shows_to(self, group: int | None) -> bool:
         return not self.mask or group in self.mask
+
+    def use_of(self, initiator: str) -> Use:
+        """Where the commands of an initiator are counted; those that come when there are too many share one place."""
+        use = self.uses.get(initiator)
+        if use is None and not self.device.units.has_room_for_use():
+            initiator = OTHERS
+            use = self.uses.get(initiator)
+        if use is None:
+            use = self.uses[initiator] = Use(self, initiator)
+        return use
 
     def to_rpc(self) -> dict[str, Any]:
         mask = {"initiator_groups": list(self.mask)} if self.mask else {}
@@ -237,6 +252,10 @@ class Units:
                 state.reservations.restore(saved)
                 state.refresh()
         return state
+
+    def has_room_for_use(self) -> bool:
+        """May one more initiator be counted by its name?"""
+        return sum(len(lun.uses) for state in self for lun in state.luns) < _MOST_USES
 
     def release(self, state: UnitState) -> None:
         """Forget it if nobody shows it any more."""

@@ -26,8 +26,9 @@ def all_methods() -> list[Method]:
         notify,
         scsi,
         transaction,
+        tuning,
     )
 
     devices = (bdev, bdev_nvme, bdev_qos, bdev_raid, bdev_uring, bdev_virtual, scsi)
-    modules = (framework, log, notify, *devices, iscsi, iscsi_auth, live, histogram, transaction)
+    modules = (framework, tuning, log, notify, *devices, iscsi, iscsi_auth, live, histogram, transaction)
     return [method for module in modules for method in module.METHODS]

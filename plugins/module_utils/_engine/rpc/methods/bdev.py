@@ -11,11 +11,12 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ...bdev.aio import AioBdev
-from ...bdev.base import Bdev, Statistics
+from ...bdev.base import Bdev
 from ...bdev.histogram import TICK_RATE
 from ...bdev.malloc import MallocBdev
+from ...bdev.statistics import Statistics, Tally
 from ...bdev.virtual import VirtualBdev
-from ...errors import NoDevice, Unsupported
+from ...errors import Invalid, NoDevice, Unsupported
 from ...facts import MAX_BDEV_NAME_BYTES
 from ..method import DECODE_FAILED, Errors, Method, Order, State, Subject
 from ..notifications import REGISTER, RESIZE
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 Kind = TypeVar("Kind", bound=Bdev)
 
 _LONGEST_WAIT: Final = 86400.0
+_EVENT_LOOP_THREAD: Final = 2
+"""As thread_get_stats numbers it."""
 
 
 def get_bdevs(engine: Engine, name: str | None, timeout: int) -> Any:
@@ -52,36 +55,46 @@ async def _appeared(engine: Engine, name: str, timeout: int) -> list[dict[str, A
 
 
 def get_iostat(engine: Engine, names: list[str] | None, per_channel: bool, reset_mode: str) -> dict[str, Any]:
+    """``per_channel`` is about one device; there is one channel, the event loop's."""
+    if per_channel and (names is None or len(names) != 1):
+        raise Invalid("per_channel: names has to hold the name of one bdev")
     bdevs = list(engine.bdevs) if names is None else [engine.bdevs.get(name) for name in names]
-    shown = [_iostat(bdev, per_channel) for bdev in bdevs]
-    if reset_mode == "all":
-        for bdev in bdevs:
-            bdev.stats = Statistics()
-    return {"tick_rate": TICK_RATE, "ticks": time.monotonic_ns(), "bdevs": shown}
-
-
-def _iostat(bdev: Bdev, per_channel: bool) -> dict[str, Any]:
-    counters = {
-        "bytes_read": bdev.stats.bytes_read,
-        "num_read_ops": bdev.stats.read_ops,
-        "bytes_written": bdev.stats.bytes_written,
-        "num_write_ops": bdev.stats.write_ops,
-        **dict.fromkeys(_NOT_COUNTED, 0),
-    }
+    answer: dict[str, Any] = {"tick_rate": TICK_RATE, "ticks": time.monotonic_ns()}
     if per_channel:
-        return {"name": bdev.name, "channels": [{"thread_id": 1, **counters}]}
-    return {"name": bdev.name, **counters, "io_error": {}}
+        answer.update(name=bdevs[0].name, channels=[{"thread_id": _EVENT_LOOP_THREAD, **_iostat(bdevs[0].stats)}])
+    else:
+        answer["bdevs"] = [{"name": bdev.name, **_iostat(bdev.stats)} for bdev in bdevs]
+    for bdev in bdevs:
+        bdev.stats.reset(reset_mode)
+    return answer
 
 
-_NOT_COUNTED: Final = (
-    *("bytes_unmapped", "num_unmap_ops", "bytes_copied", "num_copy_ops"),
-    *(f"{rank}{kind}_latency_ticks" for kind in ("read", "write", "unmap", "copy") for rank in ("", "max_", "min_")),
-)
+def reset_iostat(engine: Engine, name: str | None, mode: str) -> bool:
+    """Of all devices or one."""
+    for bdev in engine.bdevs if name is None else [engine.bdevs.get(name)]:
+        bdev.stats.reset(mode)
+    return True
+
+
+def _iostat(stats: Statistics) -> dict[str, Any]:
+    kinds = (
+        ("read", "bytes_read", stats.read),
+        ("write", "bytes_written", stats.write),
+        ("unmap", "bytes_unmapped", stats.unmap),
+        ("copy", "bytes_copied", Tally()),  # what initiators have copied is read and written here
+    )
+    counters: dict[str, Any] = {}
+    for kind, moved, tally in kinds:
+        counters.update({moved: tally.bytes, f"num_{kind}_ops": tally.operations})
+    for kind, _moved, tally in kinds:
+        for rank, ticks in (("", tally.ticks), ("max_", tally.most), ("min_", tally.least)):
+            counters[f"{rank}{kind}_latency_ticks"] = ticks
+    return {**counters, "io_error": {"failed": stats.errors} if stats.errors else {}}
 
 
 def set_options(engine: Engine, **options: int | bool | None) -> bool:
     """Kept and saved as SPDK does; nothing in this engine depends on them."""
-    engine.bdev_options.update((name, value) for name, value in options.items() if value is not None)
+    engine.tuning.bdev.update((name, value) for name, value in options.items() if value is not None)
     return True
 
 
@@ -196,6 +209,7 @@ def of_kind(engine: Engine, name: str, kind: type[Kind]) -> Kind:
 _NAME: Final = string(MAX_BDEV_NAME_BYTES, least=1)
 _UINT32: Final = integer(0, UINT32_MAX)
 _UINT64: Final = integer(0, UINT64_MAX)
+_RESET_MODE: Final = choice("all", "maxmin", "error", "none")
 _ONE: Final = {"name": required(string())}
 _MADE: Final = Subject("bdev", "name")
 _GONE: Final = Subject("bdev", "name", removes=True)
@@ -215,8 +229,15 @@ METHODS: Final = (
         {
             "names": optional(array(string(), 1024)),
             "per_channel": optional(boolean, False),
-            "reset_mode": optional(choice("all", "maxmin", "error", "none"), "none"),
+            "reset_mode": optional(_RESET_MODE, "none"),
         },
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+    ),
+    Method(
+        "bdev_reset_iostat",
+        reset_iostat,
+        {"name": optional(string()), "mode": optional(_RESET_MODE, "all")},
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
     ),

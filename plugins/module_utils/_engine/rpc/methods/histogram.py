@@ -10,13 +10,12 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from ...bdev.base import IO_TYPES
-from ...bdev.histogram import DEFAULT_GRANULARITY, Histogram
+from ...bdev.histogram import DEFAULT_GRANULARITY, TICK_RATE, Histogram
 from ...bdev.tap import tap_of
 from ...errors import Invalid
 from ...facts import MAX_NAME_BYTES
-from ...iscsi.measuring import set_histogram
 from ..method import DECODE_FAILED, INTERNAL_ERROR, Errors, Method, RpcError, Subject, worded
-from ..schema import UINT32_MAX, UINT64_MAX, boolean, integer, optional, required, string
+from ..schema import UINT32_MAX, UINT64_MAX, array, boolean, integer, optional, required, string
 
 if TYPE_CHECKING:
     from ...service import Engine
@@ -35,16 +34,28 @@ def enable_bdev_histogram(
 
 
 def get_bdev_histogram(engine: Engine, name: str) -> dict[str, Any]:
+    return _histogram_of(engine, name).to_rpc()
+
+
+def get_bdev_histogram_borders(engine: Engine, name: str, borders: list[int]) -> dict[str, Any]:
+    """``borders`` in microseconds; without any it is bdev_get_histogram, as with SPDK."""
+    histogram = _histogram_of(engine, name)
+    if not borders:
+        return histogram.to_rpc()
+    return {"borders_count": histogram.up_to(border * _MICROSECOND for border in borders)}
+
+
+def _histogram_of(engine: Engine, name: str) -> Histogram:
     bdev = engine.bdevs.get(name)
     histogram = bdev.tap.histogram if bdev.tap is not None else None
     if histogram is None:
         reason = os.strerror(errno.EFAULT)
         raise RpcError(INTERNAL_ERROR, f"{reason}: bdev {name} has no histogram. bdev_enable_histogram starts one.")
-    return histogram.to_rpc()
+    return histogram
 
 
 def enable_node_histogram(engine: Engine, name: str, enable: bool) -> bool:
-    set_histogram(engine.target, name, Histogram() if enable else None)
+    engine.target.node(name).device.histogram = Histogram() if enable else None
     return True
 
 
@@ -52,15 +63,18 @@ def get_node_histogram(engine: Engine, name: str) -> dict[str, Any]:
     with worded("target not found"):
         node = engine.target.node(name)
     with worded("target's histogram function is not enabled"):
-        if node.histogram is None or not node.shows_histogram:
+        histogram = node.device.histogram
+        if histogram is None:
             raise Invalid(f"target node {node.name}: iscsi_enable_histogram starts it")
-    return node.histogram.to_rpc()
+    return histogram.to_rpc()
 
 
 _BDEV: Final = {"name": required(string())}
 _NODE: Final = {"name": required(string(MAX_NAME_BYTES, least=1))}
 _ENABLE: Final = {"enable": required(boolean)}
 _UINT64: Final = integer(0, UINT64_MAX)
+_MICROSECOND: Final = TICK_RATE // 10**6
+_MAX_BORDERS: Final = 256
 
 METHODS: Final = (
     Method(
@@ -78,6 +92,13 @@ METHODS: Final = (
         refusal=DECODE_FAILED,
     ),
     Method("bdev_get_histogram", get_bdev_histogram, _BDEV, errors=Errors.AS_ERRNO, refusal=DECODE_FAILED),
+    Method(
+        "bdev_get_histogram_borders",
+        get_bdev_histogram_borders,
+        {**_BDEV, "borders": required(array(_UINT64, _MAX_BORDERS))},
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+    ),
     Method(
         "iscsi_enable_histogram",
         enable_node_histogram,
