@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ...bdev.aio import AioBdev
@@ -104,10 +105,15 @@ def malloc_create(
         while name in engine.bdevs:
             name = engine.bdevs.next_name("Malloc")
     engine.bdevs.check_free(name)
-    for option in _METADATA:
-        if metadata[option]:
-            raise Unsupported(f"bdev {name}: {option} {metadata[option]}: metadata and DIF are not supported")
+    refuse_metadata(name, metadata)
     return register(engine, MallocBdev(name, num_blocks, block_size, uuid, physical_block_size))
+
+
+def refuse_metadata(name: str, options: Mapping[str, int | bool | None]) -> None:
+    """Raises Unsupported when a bdev shall have some."""
+    for option in _METADATA:
+        if options.get(option):
+            raise Unsupported(f"bdev {name}: {option} {options[option]}: metadata and DIF are not supported")
 
 
 _METADATA: Final = ("md_size", "md_interleave", "dif_type", "dif_is_head_of_md", "dif_pi_format")
