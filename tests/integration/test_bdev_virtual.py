@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +197,36 @@ def test_a_physical_block_that_no_disk_can_have_is_refused(engine: Engine, metho
         engine.rpc(method, name="N", num_blocks=8, block_size=512, physical_block_size=size)
     assert refusal.value.code == -errno.EINVAL
     assert engine.rpc(method, name="N", num_blocks=8, block_size=512, physical_block_size=2**24) == "N"
+
+
+@pytest.mark.parametrize("odd", [0, 2])
+def test_what_is_made_of_a_disk_stays_where_it_is_when_the_disk_grows(launch: Launch, tmp_path: Path, odd: int) -> None:
+    engine = launch(state=True)
+    engine.initiator_group()
+    port = engine.portal_group()
+    sizes = {"A": 2**21 + odd * BLOCK, "B": 2**20 + odd * BLOCK, "C": 2**20}
+    for name, size in sizes.items():
+        engine.aio(name, tmp_path / name, size=size)
+    engine.rpc("bdev_split_create", base_bdev="A", split_count=2)
+    engine.rpc("bdev_raid_create", name="R", raid_level="concat", base_bdevs=["B", "C"], strip_size_kb=1)
+    target = Target(engine, port, engine.node("disk", "Ap1", "R"))
+    middle = sizes["B"] // BLOCK
+    with target.login() as initiator:
+        initiator.write(cdb.write_10(0, 1), b"a" * BLOCK, immediate=BLOCK)
+        initiator.write(cdb.write_10(middle, 1), b"c" * BLOCK, immediate=BLOCK, lun=1)
+    for name in "AB":
+        engine.rpc("bdev_aio_resize", name=name, size=2**23)
+    before = engine.rpc("bdev_get_bdevs")
+    assert engine.restart(signal.SIGKILL).rpc("bdev_get_bdevs") == before
+    with target.login() as initiator:
+        assert block(initiator, 0) == b"a" * BLOCK
+        assert initiator.read(cdb.read_10(middle, 1), BLOCK, lun=1).data == b"c" * BLOCK
+
+
+@pytest.mark.parametrize(("level", "blocks"), [("concat", [2**40]), ("concat", [8, 8]), ("raid0", [8])])
+def test_a_raid_takes_no_more_of_its_bases_than_there_is(engine: Engine, level: str, blocks: list[int]) -> None:
+    engine.malloc("M", 1)
+    raid = {"name": "R", "raid_level": level, "base_bdevs": ["M"], "strip_size_kb": 4}
+    with pytest.raises(RpcError, match="base_blocks") as refusal:
+        engine.rpc("bdev_raid_create", **raid, base_blocks=blocks)
+    assert refusal.value.code == -errno.EINVAL

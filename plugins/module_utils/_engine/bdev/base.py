@@ -153,6 +153,10 @@ class Bdev(ABC):
         """``base`` is about to go: does this device go on without it?"""
         return False
 
+    def settings(self) -> dict[str, Any]:
+        """Attributes that calls change while the device lives, for who wants to put them back."""
+        return {}
+
     def distrust(self) -> None:
         """The memory that the device lent turned out to be gone; it reads another way from now on."""
         self.lends_memory = False

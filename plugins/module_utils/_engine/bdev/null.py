@@ -49,6 +49,9 @@ class NullBdev(BlankBdev):
     def close(self) -> None:
         """There is nothing to give back."""
 
+    def settings(self) -> dict[str, Any]:
+        return {"num_blocks": self.num_blocks}
+
     def config(self) -> tuple[str, dict[str, Any]]:
         method, params = super().config()
         return method, {**params, **self.hints}

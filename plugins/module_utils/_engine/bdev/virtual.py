@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 from .base import Bdev, Borrower, Buffer
+
+_MIB: Final = 1024 * 1024
 
 
 class VirtualBdev(Bdev):
@@ -120,4 +122,13 @@ class SplitBdev(VirtualBdev):
             "base_bdev": self.base.name,
             "split_count": self.count,
             "split_size_mb": self.size_mb,
+            **self._kept_size(),
         }
+
+    def _kept_size(self) -> dict[str, int]:
+        """What keeps the parts where they are when the base device grows. SPDK knows whole MiB."""
+        whole, rest = divmod(self.size, _MIB)
+        if self.size_mb or not rest:
+            return {"split_size_mb": self.size_mb or whole}
+        has_grown = self.base.num_blocks // self.count != self.num_blocks
+        return {"split_blocks": self.num_blocks} if has_grown else {}

@@ -159,7 +159,7 @@ async def aio_rescan(engine: Engine, name: str) -> bool:
     bdev = of_kind(engine, name, AioBdev)
     before = bdev.num_blocks
     await engine.submit(bdev.rescan)
-    resized(engine, bdev, before)
+    await grown(engine, bdev, before)
     return True
 
 
@@ -168,7 +168,7 @@ async def aio_resize(engine: Engine, name: str, size: int) -> bool:
     bdev = of_kind(engine, name, AioBdev)
     before = bdev.num_blocks
     await engine.submit(bdev.resize, size)
-    resized(engine, bdev, before)
+    await grown(engine, bdev, before)
     return True
 
 
@@ -190,6 +190,13 @@ def resized(engine: Engine, bdev: Bdev, blocks_before: int) -> None:
             if isinstance(above, VirtualBdev) and above.base is bdev and above.follows_size:
                 before, above.num_blocks = above.num_blocks, bdev.num_blocks
                 resized(engine, above, before)
+
+
+async def grown(engine: Engine, bdev: Bdev, blocks_before: int) -> None:
+    """What is made of the device may have to be saved in another way now, so that it stays where it is."""
+    if bdev.num_blocks != blocks_before:
+        resized(engine, bdev, blocks_before)
+        await engine.store.commit()
 
 
 def of_kind(engine: Engine, name: str, kind: type[Kind]) -> Kind:

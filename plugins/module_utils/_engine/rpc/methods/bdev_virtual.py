@@ -66,14 +66,20 @@ def passthru_delete(engine: Engine, name: str) -> bool:
     return True
 
 
-def split_create(engine: Engine, base_bdev: str, split_count: int, split_size_mb: int) -> list[str]:
-    """Equal parts of a device; of ``split_size_mb`` MiB each, or as large as they can be."""
+def split_create(
+    engine: Engine, base_bdev: str, split_count: int, split_size_mb: int, split_blocks: int | None
+) -> list[str]:
+    """Equal parts of a device; of ``split_size_mb`` MiB each, or as large as they can be.
+
+    Ours: ``split_blocks`` is as large as they could be before the device grew.
+    """
     base = engine.bdevs.get(base_bdev)
     if not split_count:
         raise Invalid(f"bdev {base.name}: it cannot be split into 0 parts")
     if _parts(engine, base.name):
         raise Exists(f"bdev {base.name} is split already. Delete that split first.")
-    blocks = split_size_mb * _MIB // base.block_size if split_size_mb else base.num_blocks // split_count
+    largest = base.num_blocks // split_count if split_blocks is None else split_blocks
+    blocks = split_size_mb * _MIB // base.block_size if split_size_mb else largest
     possible = min(split_count, base.num_blocks // blocks) if blocks else 0
     if not possible:
         raise Invalid(f"bdev {base.name}: {base.size} bytes are too few for parts of {split_size_mb} MiB")
@@ -202,7 +208,12 @@ METHODS: Final = (
     Method(
         "bdev_split_create",
         split_create,
-        {"base_bdev": _OTHER, "split_count": required(integer(0, 1024)), "split_size_mb": optional(_UINT64, 0)},
+        {
+            "base_bdev": _OTHER,
+            "split_count": required(integer(0, 1024)),
+            "split_size_mb": optional(_UINT64, 0),
+            "split_blocks": optional(_UINT64),
+        },
         mutates=True,
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,

@@ -29,6 +29,8 @@ EXTENSIONS: Final = (
     "bdev_aio_create.sparse",
     "bdev_aio_delete.remove_file",
     "bdev_aio_resize",
+    "bdev_raid_create.base_blocks",
+    "bdev_split_create.split_blocks",
     "engine_apply",
     "iscsi_create_target_node.luns.initiator_groups",
     "iscsi_create_target_node.luns.readonly",
