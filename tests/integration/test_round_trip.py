@@ -80,7 +80,7 @@ class World:
 
     def old_portal(self) -> Params:
         groups = [group for group in self.engine.rpc("iscsi_get_portal_groups") if len(group["portals"]) > 1]
-        group = self.chance.choice(groups) if groups else {"tag": 1, "portals": [self.portal()]}
+        group: Params = self.chance.choice(groups) if groups else {"tag": 1, "portals": [self.portal()]}
         return {"tag": group["tag"], "portals": group["portals"][:1]}
 
     def file(self) -> str:
@@ -89,9 +89,9 @@ class World:
         return str(path)
 
     def chap(self) -> Params:
-        return self.chance.choice(
-            [{}, {"disable_chap": True}, {"require_chap": True}, {"require_chap": True, "mutual_chap": True}]
-        ) | self.some(chap_group=self.tag())
+        kinds: list[Params] = [{}, {"disable_chap": True}, {"require_chap": True}]
+        kinds.append({"require_chap": True, "mutual_chap": True})
+        return {**self.chance.choice(kinds), **self.some(chap_group=self.tag())}
 
     def secret(self) -> Params:
         mutual = {"muser": self.new("muser"), "msecret": "yet another secret"}
@@ -99,12 +99,12 @@ class World:
 
     def old_secret(self) -> Params:
         groups = [group for group in self.engine.rpc("iscsi_get_auth_groups") if group["secrets"]]
-        group = self.chance.choice(groups) if groups else {"tag": 1, "secrets": [{"user": "none"}]}
+        group: Params = self.chance.choice(groups) if groups else {"tag": 1, "secrets": [{"user": "none"}]}
         return {"tag": group["tag"], "user": self.chance.choice(group["secrets"])["user"]}
 
     def old_initiators(self) -> Params:
         groups = [group for group in self.engine.rpc("iscsi_get_initiator_groups") if len(group["initiators"]) > 1]
-        group = self.chance.choice(groups) if groups else {"tag": 1, "initiators": ["none"]}
+        group: Params = self.chance.choice(groups) if groups else {"tag": 1, "initiators": ["none"]}
         return {"tag": group["tag"], "initiators": group["initiators"][-1:]}
 
     def groups_of_node(self) -> Params:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import spdk.cli
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.methods import all_methods
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.methods.framework import EXTENSIONS
 from spdk.rpc.cmd_parser import args_global
 from spdk.spdk_rpc import create_parser
 
@@ -50,3 +51,18 @@ def test_the_clients_calls_are_found() -> None:
     assert SENT["iscsi_create_portal_group"] == {"portals", "tag", "private", "wait"}
     assert {"name", "trtype", "traddr", "multipath_opts"} <= SENT["bdev_nvme_attach_controller"]
     assert len(SENT) > 80
+
+
+NOT_OF_ITS_CLIENT = {"bdev_raid_create.delta_bitmap", "bdev_nvme_set_options.retry_count"}
+"""SPDK takes them, or did, but its client does not send them."""
+
+
+def test_what_goes_beyond_spdk_is_told() -> None:
+    """engine_get_info, which tells it, tells by being there."""
+    beyond = {name for name in METHODS if name not in SENT and name != "engine_get_info"}
+    for name, sent in SENT.items():
+        beyond |= {f"{name}.{each}" for each in set(METHODS[name].params or {}) - sent} - NOT_OF_ITS_CLIENT
+    assert sorted(beyond - set(EXTENSIONS)) == []
+    assert sorted(each for each in EXTENSIONS if each.count(".") == 0) == sorted(
+        each for each in beyond if "." not in each
+    )

@@ -99,8 +99,8 @@ class PassthruBdev(VirtualBdev):
 class SplitBdev(VirtualBdev):
     """One of the equal parts of the base device: ``disk0p1`` of ``disk0``.
 
-    When a configuration is loaded the first one makes all of them, by ``count`` and ``size_mb`` as they were asked for.
-    Its UUID follows from the base device's, so that it is the same every time.
+    When a configuration is loaded the first one makes all of them, by ``count``, as many as there was room for, and
+    ``size_mb`` as it was asked for. Its UUID follows from the base device's, so that it is the same every time.
     """
 
     product_name = "Split Disk"

@@ -83,7 +83,7 @@ def split_create(
     possible = min(split_count, base.num_blocks // blocks) if blocks else 0
     if not possible:
         raise Invalid(f"bdev {base.name}: {base.size} bytes are too few for parts of {split_size_mb} MiB")
-    parts = [SplitBdev(base, index, blocks, split_count, split_size_mb) for index in range(possible)]
+    parts = [SplitBdev(base, index, blocks, possible, split_size_mb) for index in range(possible)]
     for part in parts:
         engine.bdevs.check_free(part.name)
     return [register(engine, part) for part in parts]

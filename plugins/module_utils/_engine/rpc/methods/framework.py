@@ -47,6 +47,8 @@ EXTENSIONS: Final = (
     "iscsi_portal_group_add_portals",
     "iscsi_portal_group_remove_portals",
     "iscsi_portal_group_set_auth.inherit",
+    "iscsi_target_node_add_lun.readonly",
+    "iscsi_target_node_add_lun.removable",
     "iscsi_target_node_disable",
     "iscsi_target_node_enable",
     "iscsi_target_node_remove_lun",
