@@ -178,7 +178,7 @@ CHANGES: dict[str, Callable[[World], Params]] = {
     "bdev_error_delete": lambda w: {"name": w.bdev("Error Injection Disk")},
     "bdev_raid_create": lambda w: {
         "name": w.new("R"),
-        "base_bdevs": [w.bdev(MALLOC, AIO, NULL) for _each in range(30, 40)],
+        "base_bdevs": [w.bdev(MALLOC, AIO, NULL) for _each in range(40, 46)],
         "strip_size_kb": 4,
         "raid_level": w.chance.choice(["raid0", "raid1", "concat"]),
     },
@@ -300,7 +300,7 @@ def shown(engine: Engine) -> dict[str, Params]:
 
 @pytest.fixture(scope="module")
 def lives(launch_shared: Launch, tmp_path_factory: pytest.TempPathFactory) -> list[Life]:
-    return [lived(launch_shared(state=True), tmp_path_factory.mktemp("files"), seed, CHANGES) for seed in range(30, 40)]
+    return [lived(launch_shared(state=True), tmp_path_factory.mktemp("files"), seed, CHANGES) for seed in range(40, 46)]
 
 
 def test_all_of_them_succeeded(lives: list[Life]) -> None:
