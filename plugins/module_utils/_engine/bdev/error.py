@@ -10,7 +10,6 @@ import errno
 from collections.abc import Awaitable
 from typing import Any, Callable, Final, NamedTuple
 
-from ..nvme import status
 from .base import Bdev, Buffer, failed_at
 from .virtual import VirtualBdev
 
@@ -42,6 +41,8 @@ class Injection(NamedTuple):
     def failure(self, what: str) -> OSError | None:
         """How an operation fails at once, if it does; ``what`` names it."""
         if self.error == NVME:
+            from ..nvme import status  # a part of the driver, which is loaded when somebody wants it
+
             return status.error((self.nvme_sct & 7) << 8 | self.nvme_sc & 0xFF, what)
         number = _ERRNOS.get(self.error)
         return None if number is None else OSError(number, what)
