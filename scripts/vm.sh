@@ -6,5 +6,5 @@
 # Virtual machines for tests and for trying things out: scripts/vm.sh --help
 set -euo pipefail
 here=$(dirname "$(dirname "$(realpath "$0")")")
-"$here/scripts/apt.sh" qemu-system-x86 qemu-utils mmdebstrap e2fsprogs openssh-client
+"$here/scripts/apt.sh" qemu-system-x86 qemu-utils mmdebstrap e2fsprogs openssh-client openssl
 PYTHONPATH="$here/tests" PYTHONDONTWRITEBYTECODE=1 exec "${PYTHON:-python3}" -m vm.lab "$@"

@@ -128,69 +128,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 devices:
-  description: The devices as they are now, also in check mode.
+  description:
+    - The devices as they are now, also in check mode.
+    - What their keys mean is said by RV(openlun.iscsi.pci_device_info#module:devices). What a device is used for is not
+      among them.
   returned: success
   type: list
   elements: dict
-  contains:
-    address:
-      description: PCI address.
-      type: str
-      returned: always
-    id:
-      description: Codes of vendor and device.
-      type: str
-      returned: always
-    class:
-      description: Code of its class.
-      type: str
-      returned: always
-    driver:
-      description: Driver that it has; V(null) for none.
-      type: str
-      returned: always
-    driver_override:
-      description: Driver that alone may have it; V(null) if all may.
-      type: str
-      returned: always
-    controller:
-      description: What the kernel calls the NVMe controller; V(null) when its driver does not have it.
-      type: str
-      returned: always
-    serial:
-      description: Serial number of the disk; V(null) when nobody knows it.
-      type: str
-      returned: always
-    model:
-      description: Model of the disk; V(null) when nobody knows it.
-      type: str
-      returned: always
-    wwids:
-      description: WWIDs of the disk or its namespaces.
-      type: list
-      elements: str
-      returned: always
-    disks:
-      description: Block devices.
-      type: list
-      elements: str
-      returned: always
-    numa_node:
-      description: NUMA node; V(null) when the host does not say.
-      type: int
-      returned: always
-    iommu_group:
-      description: Number of its IOMMU group; V(null) without IOMMU.
-      type: str
-      returned: always
-    iommu_translates:
-      description: Whether an IOMMU translates the addresses it uses.
-      type: bool
-      returned: always
-    at_boot:
-      description: Driver that it was given by this module; V(null) if it was not.
-      type: str
-      returned: always
   sample:
     - address: "0000:03:00.0"
       id: 15ad:07f0

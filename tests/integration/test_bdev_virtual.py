@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import errno
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from engine_process import Engine, Launch, RpcError, Target
-from pdu import cdb
+from pdu import cdb, wire
 from pdu.initiator import Initiator
 
 BLOCK = 512
@@ -72,6 +73,38 @@ def test_corrupt_data_is_what_the_initiator_gets(disk: Target) -> None:
         assert block(initiator, 0) == bytes(BLOCK)
 
 
+def test_what_is_stuck_is_done_when_it_is_resumed(disk: Target) -> None:
+    inject(disk.engine, "all", "pending")
+    with disk.login() as writing, disk.connect(isid=bytes.fromhex("8000000000bb")).login(disk.name) as reading:
+        flags = wire.WRITE | wire.SIMPLE | wire.FINAL
+        write = writing.command(cdb.write_10(5, 1), flags=flags, length=BLOCK, data=b"x" * BLOCK)
+        writing.send(write)
+        inject(disk.engine, "read", "failure", num=0)
+        assert block(reading, 5) == bytes(BLOCK)
+        disk.engine.rpc("bdev_error_resume_pending", name="EE_M")
+        assert writing.finish(write).status == GOOD
+        assert block(reading, 5) == b"x" * BLOCK
+
+
+def test_corrupt_data_of_every_kind_lets_what_has_none_pass(disk: Target) -> None:
+    inject(disk.engine, "all", "corrupt_data")
+    with disk.login() as initiator:
+        assert initiator.execute(cdb.synchronize_cache_10()).status == GOOD
+
+
+def test_an_error_of_nvme_is_what_the_disk_would_say(disk: Target) -> None:
+    inject(disk.engine, "read", "nvme_failure", nvme_sct=2, nvme_sc=0x81, num=2**32 - 1)
+    with disk.login() as initiator:
+        for _time in range(2):
+            assert initiator.read(cdb.read_10(5, 1), BLOCK).response.sense == (MEDIUM_ERROR, 0x11, 0x00)
+        inject(disk.engine, "clear", "failure")
+        assert block(initiator, 5) == bytes(BLOCK)
+    for wrong in ({"error_type": "nvme_failure"}, {"error_type": "failure", "nvme_sc": 1}):
+        with pytest.raises(RpcError, match="nvme_sct or nvme_sc should be specified") as refusal:
+            inject(disk.engine, "read", **wrong)
+        assert refusal.value.code == -errno.EINVAL
+
+
 def test_a_flush_that_fails_is_told(disk: Target) -> None:
     inject(disk.engine, "flush", "failure")
     with disk.login() as initiator:
@@ -124,7 +157,8 @@ def test_what_is_on_top_comes_back_with_its_identity(launch: Launch, tmp_path: P
     engine.rpc("bdev_delay_create", name="Slow", base_bdev_name="Dp1", **latencies)
     engine.rpc("bdev_error_create", base_name="Dp0")
     engine.rpc("bdev_passthru_create", base_bdev_name="Slow", name="P")
-    engine.rpc("bdev_null_create", name="N", num_blocks=2048, block_size=512)
+    engine.rpc("bdev_null_create", name="N", num_blocks=2048, block_size=512, optimal_write_size=64)
+    assert engine.rpc("bdev_get_bdevs", name="N")[0]["optimal_write_size"] == 64
     before = engine.rpc("bdev_get_bdevs")
     assert engine.restart().rpc("bdev_get_bdevs") == before
     assert engine.rpc("engine_get_info")["unrestored"] == []
@@ -140,6 +174,8 @@ def test_a_null_disk_grows_and_its_initiators_learn_of_it(launch: Launch) -> Non
     with target.login() as initiator:
         engine.rpc("bdev_null_resize", name="N", new_size=2)
         assert initiator.execute(cdb.unit_ready()).response.sense == (6, 0x2A, 0x09)
+        with pytest.raises(RpcError, match="never shrunk"):
+            engine.rpc("bdev_null_resize", name="N", new_size=1)
         assert initiator.read(cdb.read_10(4095, 1), BLOCK).data == bytes(BLOCK)
 
 
@@ -152,3 +188,45 @@ def test_a_split_disk_is_not_split_again(launch: Launch) -> None:
     assert caught.value.code == -errno.EEXIST
     engine.rpc("bdev_split_delete", base_bdev="M")
     assert [each["name"] for each in engine.rpc("bdev_get_bdevs")] == ["M"]
+
+
+@pytest.mark.parametrize("method", ["bdev_null_create", "bdev_malloc_create"])
+@pytest.mark.parametrize("size", [256, 1000, 1536, 2**25, 2**31])
+def test_a_physical_block_that_no_disk_can_have_is_refused(engine: Engine, method: str, size: int) -> None:
+    with pytest.raises(RpcError, match="physical block size") as refusal:
+        engine.rpc(method, name="N", num_blocks=8, block_size=512, physical_block_size=size)
+    assert refusal.value.code == -errno.EINVAL
+    assert engine.rpc(method, name="N", num_blocks=8, block_size=512, physical_block_size=2**24) == "N"
+
+
+@pytest.mark.parametrize("odd", [0, 2])
+def test_what_is_made_of_a_disk_stays_where_it_is_when_the_disk_grows(launch: Launch, tmp_path: Path, odd: int) -> None:
+    engine = launch(state=True)
+    engine.initiator_group()
+    port = engine.portal_group()
+    sizes = {"A": 2**21 + odd * BLOCK, "B": 2**20 + odd * BLOCK, "C": 2**20}
+    for name, size in sizes.items():
+        engine.aio(name, tmp_path / name, size=size)
+    engine.rpc("bdev_split_create", base_bdev="A", split_count=2)
+    engine.rpc("bdev_raid_create", name="R", raid_level="concat", base_bdevs=["B", "C"], strip_size_kb=1)
+    target = Target(engine, port, engine.node("disk", "Ap1", "R"))
+    middle = sizes["B"] // BLOCK
+    with target.login() as initiator:
+        initiator.write(cdb.write_10(0, 1), b"a" * BLOCK, immediate=BLOCK)
+        initiator.write(cdb.write_10(middle, 1), b"c" * BLOCK, immediate=BLOCK, lun=1)
+    for name in "AB":
+        engine.rpc("bdev_aio_resize", name=name, size=2**23)
+    before = engine.rpc("bdev_get_bdevs")
+    assert engine.restart(signal.SIGKILL).rpc("bdev_get_bdevs") == before
+    with target.login() as initiator:
+        assert block(initiator, 0) == b"a" * BLOCK
+        assert initiator.read(cdb.read_10(middle, 1), BLOCK, lun=1).data == b"c" * BLOCK
+
+
+@pytest.mark.parametrize(("level", "blocks"), [("concat", [2**40]), ("concat", [8, 8]), ("raid0", [8])])
+def test_a_raid_takes_no_more_of_its_bases_than_there_is(engine: Engine, level: str, blocks: list[int]) -> None:
+    engine.malloc("M", 1)
+    raid = {"name": "R", "raid_level": level, "base_bdevs": ["M"], "strip_size_kb": 4}
+    with pytest.raises(RpcError, match="base_blocks") as refusal:
+        engine.rpc("bdev_raid_create", **raid, base_blocks=blocks)
+    assert refusal.value.code == -errno.EINVAL

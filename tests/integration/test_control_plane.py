@@ -237,9 +237,10 @@ def test_a_wrong_log_level_is_told_at_start(archive: Path, tmp_path: Path) -> No
     assert f"log level file {tmp_path}/nope" in refused_start(archive, "--log-level", f"@{tmp_path}/nope")
 
 
-def test_quit_ends_it_at_once_and_tells_where_it_was(launch: Launch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGABRT])
+def test_quit_and_the_watchdog_end_it_at_once_and_it_tells_where_it_was(launch: Launch, number: signal.Signals) -> None:
     engine = launch()
-    assert engine.end(signal.SIGQUIT) == -signal.SIGQUIT
+    assert engine.end(number) == -number
     assert "most recent call first" in engine.words()
     engine.start()
 

@@ -37,6 +37,7 @@ def basic(user: str = USER, password: str = PASSWORD) -> Headers:
 
 
 AUTHORIZED = f"Authorization: {basic()['Authorization']}\r\n".encode()
+CHUNKED = b"POST /rpc HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n" % AUTHORIZED
 
 
 class Client:
@@ -108,6 +109,20 @@ def test_batches_notifications_and_what_is_no_json(client: Client) -> None:
     assert client.ask("POST", "/rpc", b'{"method": "log_get_level"}', basic()) == (204, b"")
     status, body = client.ask("POST", "/rpc", b"{", basic())
     assert (status, json.loads(body)["error"]["code"]) == (200, -32700)
+
+
+def test_a_call_comes_in_chunks(client: Client) -> None:
+    """As SPDK's HTTP proxy takes it from clients that do not know the length beforehand."""
+    text = json.dumps({"id": 7, "method": "bdev_get_bdevs", "params": {"name": "x" * 100_000}}).encode()
+    pieces = (text[start : start + 30_000] for start in range(0, len(text), 30_000))
+    connection = http.client.HTTPConnection(LOCAL, client.port, timeout=DEADLINE)
+    try:
+        connection.request("POST", "/", pieces, {**basic(), "Transfer-Encoding": "chunked"}, encode_chunked=True)
+        assert json.loads(connection.getresponse().read())["id"] == 7
+        connection.request("POST", "/rpc", b'{"id": 8, "method": "log_get_level"}', basic())
+        assert json.loads(connection.getresponse().read())["result"] == "NOTICE"
+    finally:
+        connection.close()
 
 
 def test_a_call_that_waits_is_answered(client: Client, guarded: Engine) -> None:
@@ -229,7 +244,14 @@ def answers(client: Client) -> bool:
         (b"GET /healthz HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nContent-Length: 1\r\n\r\n", 413),
         (b"POST /rpc HTTP/1.1\r\n%bContent-Length: 99999999999\r\n\r\n" % AUTHORIZED, 413),
-        (b"GET /healthz HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 501),
+        (b"GET /healthz HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"GET /healthz HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 413),
+        (b"GET /healthz HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n", 400),
+        (CHUNKED + b"-1\r\n", 400),
+        (CHUNKED + b"0x1\r\nx\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"1\r\nxx\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"ffffffffff\r\n", 413),
+        (CHUNKED + b"0\r\n" + b"a: b\r\n" * 70 + b"\r\n", 431),
         (b"GET /healthz HTTP/1.1\r\nX: " + b"x" * 70000 + b"\r\n\r\n", 431),
         (b"GET /nowhere HTTP/1.1\r\n\r\n", 404),
         (b"DELETE /healthz HTTP/1.1\r\n\r\n", 405),

@@ -78,7 +78,7 @@ bdev_aio_create {directory}/a A0 512
 bdev_aio_rescan A0
 bdev_uring_create {directory}/u U0 512
 bdev_uring_rescan U0
-bdev_null_create N0 64 512
+bdev_null_create N0 64 512 -p 4096 -a 8 -g 8 -s 64 -c 8 -r 8
 bdev_null_resize N0 65
 bdev_split_create M1 2
 bdev_passthru_create -b M2 -p P0
@@ -86,6 +86,8 @@ bdev_delay_create -b A0 -d D0 -r 1 -t 2 -w 3 -n 4
 bdev_delay_update_latency D0 avg_read 2
 bdev_error_create N0
 bdev_error_inject_error -n 1 EE_N0 read failure
+bdev_error_inject_error --nvme-sct 2 --nvme-sc 129 EE_N0 read nvme_failure
+bdev_error_resume_pending EE_N0
 bdev_raid_create -n R0 -r 0 -z 4 -b "M1p0 M1p1"
 bdev_raid_get_bdevs all
 bdev_get_bdevs

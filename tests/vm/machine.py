@@ -214,27 +214,24 @@ class Machine:
     # How it starts
 
     def _boot(self, base: Image) -> None:
-        overlay = [
-            "qemu-img",
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-F",
-            "qcow2",
-            "-b",
-            str(base.disk),
-            str(self.directory / "root.qcow2"),
-        ]
-        subprocess.run(overlay, check=True)
+        self._qemu_img("create", "-f", "qcow2", *_above(base))
         self._start(base)
         self._wait_for_boot()
 
     def _restore(self, base: Image, snapshot: Path) -> None:
         command = ["cp", "--sparse=always", "--reflink=auto", str(snapshot), str(self.directory / "root.qcow2")]
         subprocess.run(command, check=True)
+        # The snapshot names the image where it was when the snapshot was made: a checkout may have moved since.
+        self._qemu_img("rebase", "-u", "-f", "qcow2", *_above(base))
         self._start(base, "-loadvm", "up")
         self._wait_for_ssh(lambda: self.run(f"date --set=@{time.time():.0f}") != "")
+
+    def _qemu_img(self, verb: str, *options: str) -> None:
+        """Do something with its disk. Raises LabError."""
+        command = ["qemu-img", verb, "-q", *options, str(self.directory / "root.qcow2")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LabError(f"machine {self.name}: qemu-img {verb} failed: {done.stderr.strip()}")
 
     def _start(self, base: Image, *more: str) -> None:
         command = command_line(self.name, self.directory, base, self._known())
@@ -282,6 +279,11 @@ class Machine:
 def machines() -> Sequence[Machine]:
     """All that have a directory."""
     return [Machine(path.name) for path in sorted(PLACE.glob("*")) if (path / "built").exists()]
+
+
+def _above(base: Image) -> Sequence[str]:
+    """Options of qemu-img for a disk that holds what differs from the image."""
+    return "-F", "qcow2", "-b", str(base.disk)
 
 
 def _snapshot(base: Image, kind: Kind) -> Path:

@@ -25,7 +25,7 @@ def test_the_configuration_came_back(host: Host) -> None:
 
 
 def test_the_engine_is_root_and_gains_no_privileges(host: Host) -> None:
-    """A driver in user space needs root. What the engine may do without one is said by unit tests."""
+    """A driver in user space needs root. An engine without one has a user of its own: molecule/pair."""
     pid = host.check_output("systemctl show -P MainPID %s", UNIT)
     status = dict(line.split(":\t", 1) for line in host.check_output(f"cat /proc/{pid}/status").splitlines())
     assert host.check_output("systemctl show -P User %s", UNIT) == "root"

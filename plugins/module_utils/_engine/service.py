@@ -111,6 +111,8 @@ class Engine:
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self._signalled, number)
         self.loop.add_signal_handler(signal.SIGHUP, self._reload)
+        # The watchdog of systemd ends with SIGABRT what hangs: the log tells where it hung.
+        faulthandler.enable(all_threads=True)
         faulthandler.register(signal.SIGUSR1, all_threads=True)
         # As with SPDK it ends the process at once; where each thread was is worth a look.
         faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)

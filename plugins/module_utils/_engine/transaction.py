@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from .bdev.aio import AioBdev
 from .bdev.base import Bdev
 from .bdev.qos import RateLimits
+from .bdev.raid import MirrorBdev
 from .bdev.tap import tap_of
 from .config import Entry
 from .errors import EngineError
@@ -22,6 +23,7 @@ from .iscsi.node import TargetNode
 from .iscsi.portal import Portal, PortalGroup
 from .rpc.dispatch import Reply
 from .rpc.method import INVALID_PARAMS, RpcError
+from .rpc.methods.bdev import resized
 from .scsi.unit import Options as LunOptions
 
 if TYPE_CHECKING:
@@ -90,7 +92,22 @@ def _check(engine: Engine, calls: Iterable[Call]) -> None:
         if lost is not None:
             why = f"Invalid parameters: it comes after {lost}, which cannot be undone. Put what deletes data last."
             raise _named(number, call, RpcError(INVALID_PARAMS, why))
-        lost = call.method if call.loses_data else None
+        lost = call.method if call.loses_data or _breaks_mirror(engine, call) else None
+
+
+def _breaks_mirror(engine: Engine, call: Call) -> bool:
+    """Whether it takes a disk from a mirror that goes on without, and has changed when the disk comes back."""
+    if not call.method.endswith("_delete"):
+        return False
+    named = {call.params.get(key) for key in ("name", "base_bdev")}
+    going = {bdev for bdev in engine.bdevs if bdev.name in named or bdev.uuid in named}
+    while True:
+        above = {bdev for bdev in engine.bdevs if not going.isdisjoint(bdev.below())} - going
+        if any(isinstance(bdev, MirrorBdev) for bdev in above):
+            return True
+        if not above:
+            return False
+        going |= above
 
 
 def _named(number: int, call: Call, error: RpcError) -> RpcError:
@@ -125,6 +142,7 @@ class Savepoint:
         made = {bdev.name: bdev.config() for bdev in engine.bdevs}
         self._recipes = {name: Entry(*call) for name, call in made.items() if call is not None}
         self._limits = {bdev.name: bdev.tap.limits if bdev.tap else RateLimits() for bdev in engine.bdevs}
+        self._settings = [(bdev, bdev.settings()) for bdev in engine.bdevs]
         self._unrestored = list(engine.store.unrestored)
         named = {str(call.params.get("filename", "")) for call in calls}
         self._absent_files = {path for path in named if path and not os.path.exists(path)}
@@ -185,6 +203,11 @@ class Savepoint:
                     await engine.attempt(recipe)
                 except RpcError as error:
                     _LOG.error("bdev %s could not be put back: %s", name, error)
+        for bdev, settings in self._settings:
+            if bdev.name in engine.bdevs and bdev.settings() != settings:
+                blocks = bdev.num_blocks
+                vars(bdev).update(settings)
+                resized(engine, bdev, blocks)
         for name, limits in self._limits.items():
             if name in engine.bdevs:
                 bdev = engine.bdevs.get(name)
@@ -204,6 +227,7 @@ class Savepoint:
             for lun_id, lun in luns.items():
                 if lun_id in node.device.luns and node.device.luns[lun_id].mask != lun.mask:
                     node.device.mask(lun_id, lun.mask)
+            node.device.sort(luns)
 
 
 def _luns(node: TargetNode) -> dict[int, _Lun]:

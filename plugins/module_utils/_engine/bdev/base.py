@@ -9,7 +9,8 @@ import asyncio
 import errno
 import uuid as uuid_module
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Protocol, Union
 
 from ..errors import Exists, Invalid, NoDevice
@@ -66,6 +67,8 @@ class Bdev(ABC):
     """``unmap`` is possible."""
     unmaps_to_zeroes: bool = True
     """What is unmapped reads as zeroes; otherwise it may read as anything."""
+    hints: Mapping[str, int] = MappingProxyType({})
+    """The sizes it prefers, some of HINTS, in blocks."""
 
     def __init__(self, name: str, block_size: int, num_blocks: int, uuid: str | None = None) -> None:
         if not name or len(name.encode()) > MAX_BDEV_NAME_BYTES:
@@ -138,6 +141,10 @@ class Bdev(ABC):
         """``base`` is about to go: does this device go on without it?"""
         return False
 
+    def settings(self) -> dict[str, Any]:
+        """Attributes that calls change while the device lives, for who wants to put them back."""
+        return {}
+
     def distrust(self) -> None:
         """The memory that the device lent turned out to be gone; it reads another way from now on."""
         self.lends_memory = False
@@ -182,11 +189,8 @@ class Bdev(ABC):
             "product_name": self.product_name,
             "block_size": self.block_size,
             "num_blocks": self.num_blocks,
-            "preferred_write_alignment": 0,
-            "preferred_write_granularity": 0,
-            "optimal_write_size": 0,
-            "preferred_unmap_alignment": 0,
-            "preferred_unmap_granularity": 0,
+            **dict.fromkeys(HINTS, 0),
+            **self.hints,
             "uuid": self.uuid,
             "numa_id": -1,
             "assigned_rate_limits": (self.tap.limits if self.tap is not None else RateLimits())._asdict(),
@@ -196,6 +200,12 @@ class Bdev(ABC):
             "driver_specific": self.driver_specific(),
         }
 
+
+HINTS = (
+    *("preferred_write_alignment", "preferred_write_granularity", "optimal_write_size"),
+    *("preferred_unmap_alignment", "preferred_unmap_granularity"),
+)
+"""What SPDK's devices tell of the sizes they prefer, in blocks."""
 
 IO_TYPES = (
     *("read", "write", "unmap", "flush", "reset", "nvme_admin", "nvme_io", "nvme_io_md", "write_zeroes", "zcopy"),

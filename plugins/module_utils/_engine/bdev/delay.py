@@ -52,6 +52,9 @@ class DelayBdev(VirtualBdev):
         result = operation(*arguments)
         return await result if hasattr(result, "__await__") else result
 
+    def settings(self) -> dict[str, Any]:
+        return {"latencies": dict(self.latencies)}
+
     def driver_specific(self) -> dict[str, Any]:
         return {"delay": {"name": self.name, "base_bdev_name": self.base.name, **self.latencies}}
 

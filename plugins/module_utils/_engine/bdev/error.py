@@ -8,24 +8,44 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Awaitable
-from typing import Any, Final, NamedTuple
+from typing import Any, Callable, Final, NamedTuple
 
 from .base import Bdev, Buffer, failed_at
 from .virtual import VirtualBdev
 
-IO_TYPES: Final = ("read", "write", "unmap", "flush", "reset", "all", "clear")
-ERROR_TYPES: Final = ("failure", "pending", "corrupt_data", "nomem")
+_KINDS: Final = ("read", "write", "unmap", "flush")
+IO_TYPES: Final = (*_KINDS, "reset", "all", "clear")
+PENDING, CORRUPT, NVME = "pending", "corrupt_data", "nvme_failure"
+ERROR_TYPES: Final = ("failure", PENDING, CORRUPT, "nomem", NVME)
 _ERRNOS: Final = {"failure": errno.EIO, "nomem": errno.ENOMEM, "nospace": errno.ENOSPC}
 NO_SPACE: Final = "nospace"
 """Ours: the backing store is full."""
 
+_Do = Callable[[], Any]
+"""Does an operation, or begins it and gives an awaitable."""
+
 
 class Injection(NamedTuple):
-    """How an operation goes wrong; ``corrupt_value`` turns bits of the byte at ``corrupt_offset`` over."""
+    """How an operation goes wrong.
+
+    ``corrupt_value`` turns bits of the byte at ``corrupt_offset`` over. ``nvme_sct`` and ``nvme_sc`` are type and code
+    of an NVMe status.
+    """
 
     error: str
     corrupt_offset: int = 0
     corrupt_value: int = 0
+    nvme_sct: int = 0
+    nvme_sc: int = 0
+
+    def failure(self, what: str) -> OSError | None:
+        """How an operation fails at once, if it does; ``what`` names it."""
+        if self.error == NVME:
+            from ..nvme import status  # a part of the driver, which is loaded when somebody wants it
+
+            return status.error((self.nvme_sct & 7) << 8 | self.nvme_sc & 0xFF, what)
+        number = _ERRNOS.get(self.error)
+        return None if number is None else OSError(number, what)
 
 
 class ErrorBdev(VirtualBdev):
@@ -35,76 +55,86 @@ class ErrorBdev(VirtualBdev):
 
     def __init__(self, base: Bdev, uuid: str | None) -> None:
         super().__init__(f"EE_{base.name}", base, uuid)
-        self._wrong: dict[str, list[Injection]] = {}
+        self._wrong: dict[str, Injection] = {}
+        self._left: dict[str, int] = {}
         self._stuck: set[asyncio.Future[None]] = set()
 
     def inject(self, io_type: str, injection: Injection, count: int) -> None:
-        """Let the next ``count`` operations of a kind go wrong."""
-        kinds = ("read", "write", "unmap", "flush") if io_type == "all" else (io_type,)
-        for kind in kinds:
-            self._wrong.setdefault(kind, []).extend([injection] * count)
+        """Let the next ``count`` operations of a kind go wrong, instead of what was to go wrong with them."""
+        for kind in _KINDS if io_type == "all" else (io_type,):
+            self._wrong[kind], self._left[kind] = injection, count
 
     def clear(self) -> None:
         """Nothing goes wrong any more, and what was stuck fails."""
-        self._wrong.clear()
+        self._left.clear()
         for future in self._stuck:
             if not future.done():
                 future.set_exception(OSError(errno.EIO, f"bdev {self.name}: injected error"))
+        self._stuck.clear()
+
+    def resume(self) -> None:
+        """Do what was stuck."""
+        for future in self._stuck:
+            if not future.done():
+                future.set_result(None)
         self._stuck.clear()
 
     def read(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
         injection = self._next("read", offset)
         if injection is None:
             return self.base.read(offset, length)
-        if injection.error == "pending":
-            return self._never()
+        if injection.error == PENDING:
+            return self._stuck_until_resumed(lambda: self.base.read(offset, length))
         return self._corrupted(self.base.read(offset, length), injection)
 
     def write(self, offset: int, data: Buffer) -> Awaitable[Any] | None:
         injection = self._next("write", offset)
         if injection is None:
             return self.base.write(offset, data)
-        if injection.error == "pending":
-            return self._never()
+        if injection.error == PENDING:
+            copy = bytes(data)  # the caller may use its buffer for something else meanwhile
+            return self._stuck_until_resumed(lambda: self.base.write(offset, copy))
         return self.base.write(offset, _changed(data, injection))
 
     def write_through(self, offset: int, data: Buffer) -> Awaitable[Any] | None:
         return Bdev.write_through(self, offset, data)
 
     def unmap(self, offset: int, length: int) -> Awaitable[Any] | None:
-        if self._next("unmap", offset) is not None:
-            return self._never()
-        return self.base.unmap(offset, length)
+        return self._without_data("unmap", offset, lambda: self.base.unmap(offset, length))
 
     def write_zeroes(self, offset: int, length: int) -> Awaitable[Any] | None:
-        if self._next("write", offset) is not None:
-            return self._never()
-        return self.base.write_zeroes(offset, length)
+        return self._without_data("write", offset, lambda: self.base.write_zeroes(offset, length))
 
     def flush(self) -> Awaitable[Any] | None:
-        if self._next("flush", None) is not None:
-            return self._never()
-        return self.base.flush()
+        return self._without_data("flush", None, self.base.flush)
 
     def close(self) -> None:
         self.clear()
 
     def _next(self, kind: str, offset: int | None) -> Injection | None:
         """What goes wrong with this operation, if it is not simply an error. Raises OSError."""
-        waiting = self._wrong.get(kind)
-        if not waiting:
+        if not self._left.get(kind):
             return None
-        injection = waiting.pop()
-        number = _ERRNOS.get(injection.error)
-        if number is None:
+        self._left[kind] -= 1
+        injection = self._wrong[kind]
+        error = injection.failure(f"bdev {self.name}: injected error")
+        if error is None:
             return injection
-        error = OSError(number, f"bdev {self.name}: injected error")
         raise error if offset is None else failed_at(error, offset)
 
-    async def _never(self) -> Any:
+    def _without_data(self, kind: str, offset: int | None, do: _Do) -> Awaitable[Any] | None:
+        injection = self._next(kind, offset)
+        if injection is not None and injection.error == PENDING:
+            return self._stuck_until_resumed(do)
+        pending: Awaitable[Any] | None = do()
+        return pending
+
+    async def _stuck_until_resumed(self, do: _Do) -> Any:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stuck.add(future)
         await future
+        pending = do()
+        return await pending if hasattr(pending, "__await__") else pending
 
     @staticmethod
     async def _corrupted(pending: Any, injection: Injection) -> Buffer:

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from typing import Any
 
 from ..errors import EngineError
-from .base import Bdev, Buffer, check_blocks
+from .base import Buffer
+from .blank import BlankBdev
 
 
-class MallocBdev(Bdev):
+class MallocBdev(BlankBdev):
     """Anonymous memory, taken page by page as it is written. READs are views of it, not copies."""
 
     product_name = "Malloc disk"
     consumes_inline = True
     lends_memory = True
     unmaps = True
+    made_by = "bdev_malloc_create"
     atomic_bytes = 1024 * 1024
     """It is gone altogether after a power cut."""
 
@@ -31,9 +32,7 @@ class MallocBdev(Bdev):
         uuid: str | None = None,
         physical_block_size: int | None = None,
     ) -> None:
-        check_blocks(name, num_blocks, block_size)
-        super().__init__(name, block_size, num_blocks, uuid)
-        self.physical_block_size = physical_block_size or block_size
+        super().__init__(name, num_blocks, block_size, uuid, physical_block_size)
         try:
             self._memory = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except (OSError, OverflowError, ValueError) as error:
@@ -103,12 +102,3 @@ class MallocBdev(Bdev):
 
     def io_types(self) -> set[str]:
         return super().io_types() | {"compare", "copy", "abort"}
-
-    def config(self) -> tuple[str, dict[str, Any]]:
-        return "bdev_malloc_create", {
-            "name": self.name,
-            "num_blocks": self.num_blocks,
-            "block_size": self.block_size,
-            "physical_block_size": self.physical_block_size,
-            "uuid": self.uuid,
-        }

@@ -8,27 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import Invalid
-from .base import Bdev, Buffer, check_blocks
+from .base import Buffer
+from .blank import BlankBdev
 
 
-class NullBdev(Bdev):
+class NullBdev(BlankBdev):
     """Reads give zeroes, writes are forgotten."""
 
     product_name = "Null disk"
     consumes_inline = True
     unmaps = True
-
-    def __init__(
-        self,
-        name: str,
-        num_blocks: int,
-        block_size: int,
-        uuid: str | None = None,
-        physical_block_size: int | None = None,
-    ) -> None:
-        check_blocks(name, num_blocks, block_size)
-        super().__init__(name, block_size, num_blocks, uuid)
-        self.physical_block_size = physical_block_size or block_size
+    made_by = "bdev_null_create"
 
     def read(self, _offset: int, length: int) -> Buffer:
         return bytes(length)
@@ -50,6 +40,8 @@ class NullBdev(Bdev):
 
     def resize(self, size: int) -> None:
         """``size`` in bytes. Raises Invalid."""
+        if size < self.size:
+            raise Invalid(f"bdev {self.name}: it is never shrunk; it has {self.size} bytes already")
         if size <= 0 or size % self.block_size:
             raise Invalid(f"bdev {self.name}: size {size} is not a multiple of its block size {self.block_size}")
         self.num_blocks = size // self.block_size
@@ -57,11 +49,9 @@ class NullBdev(Bdev):
     def close(self) -> None:
         """There is nothing to give back."""
 
+    def settings(self) -> dict[str, Any]:
+        return {"num_blocks": self.num_blocks}
+
     def config(self) -> tuple[str, dict[str, Any]]:
-        return "bdev_null_create", {
-            "name": self.name,
-            "num_blocks": self.num_blocks,
-            "block_size": self.block_size,
-            "physical_block_size": self.physical_block_size,
-            "uuid": self.uuid,
-        }
+        method, params = super().config()
+        return method, {**params, **self.hints}

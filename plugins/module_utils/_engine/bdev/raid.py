@@ -148,9 +148,21 @@ class ConcatBdev(_Scattered):
 
     level = "concat"
 
-    def __init__(self, name: str, bases: Sequence[Bdev], strip_size_kb: int, uuid: str | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        bases: Sequence[Bdev],
+        strip_size_kb: int,
+        uuid: str | None,
+        base_blocks: Sequence[int] | None = None,
+    ) -> None:
+        """``base_blocks`` are what the bases had when there was first something after them."""
+        has = [base.num_blocks for base in bases]
+        blocks = has if base_blocks is None else base_blocks
+        if len(blocks) != len(has) or any(wanted > there for wanted, there in zip(blocks, has)):
+            raise Invalid(f"bdev {name}: base_blocks {blocks}: its base bdevs have {has}")
         strip = strip_size_kb * KIB
-        self._sizes = [base.size // strip * strip for base in bases]
+        self._sizes = [count * bases[0].block_size // strip * strip for count in blocks]
         super().__init__(name, bases, sum(self._sizes) // bases[0].block_size, strip_size_kb, uuid)
 
     def pieces(self, offset: int, length: int) -> Iterator[Piece]:
@@ -161,6 +173,14 @@ class ConcatBdev(_Scattered):
                 offset += part
                 length -= part
             offset -= size
+
+    def config(self) -> tuple[str, dict[str, Any]]:
+        """With what keeps everything at its place when a base has grown."""
+        method, params = super().config()
+        strip = self.strip_size_kb * KIB
+        if self._sizes != [base.size // strip * strip for base in self.bases]:
+            params["base_blocks"] = [size // self.block_size for size in self._sizes]
+        return method, params
 
 
 class MirrorBdev(RaidBdev):
@@ -235,11 +255,14 @@ def make(
     strip_size_kb: int | None,
     uuid: str | None,
     degraded: Callable[[], None],
+    base_blocks: Sequence[int] | None = None,
 ) -> RaidBdev:
-    """Raises Invalid for what does not fit together."""
+    """``base_blocks`` is for a ConcatBdev. Raises Invalid for what does not fit together."""
     if len({base.block_size for base in bases}) != 1:
         sizes = ", ".join(f"{base.name} {base.block_size}" for base in bases)
         raise Invalid(f"bdev {name}: its base bdevs have different block sizes: {sizes}")
+    if base_blocks is not None and level != ConcatBdev.level:
+        raise Invalid(f"bdev {name}: {level} has no base_blocks")
     if level == MirrorBdev.level:
         if strip_size_kb:
             raise Invalid(f"bdev {name}: raid1 has no strips, so no strip_size_kb")
@@ -250,8 +273,9 @@ def make(
     smallest = min(bases, key=lambda base: base.size)
     if smallest.size < strip:
         raise Invalid(f"bdev {name}: bdev {smallest.name} is smaller than a strip of {strip_size_kb} KiB")
-    kind = StripedBdev if level == StripedBdev.level else ConcatBdev
-    return kind(name, bases, strip_size_kb or 0, uuid)
+    if level == StripedBdev.level:
+        return StripedBdev(name, bases, strip_size_kb or 0, uuid)
+    return ConcatBdev(name, bases, strip_size_kb or 0, uuid, base_blocks)
 
 
 LEVELS: Final = {"raid0": "raid0", "0": "raid0", "raid1": "raid1", "1": "raid1", "concat": "concat"}

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 from .base import Bdev, Borrower, Buffer
+
+_MIB: Final = 1024 * 1024
 
 
 class VirtualBdev(Bdev):
@@ -97,8 +99,8 @@ class PassthruBdev(VirtualBdev):
 class SplitBdev(VirtualBdev):
     """One of the equal parts of the base device: ``disk0p1`` of ``disk0``.
 
-    When a configuration is loaded the first one makes all of them, by ``count`` and ``size_mb`` as they were asked for.
-    Its UUID follows from the base device's, so that it is the same every time.
+    When a configuration is loaded the first one makes all of them, by ``count``, as many as there was room for, and
+    ``size_mb`` as it was asked for. Its UUID follows from the base device's, so that it is the same every time.
     """
 
     product_name = "Split Disk"
@@ -120,4 +122,13 @@ class SplitBdev(VirtualBdev):
             "base_bdev": self.base.name,
             "split_count": self.count,
             "split_size_mb": self.size_mb,
+            **self._kept_size(),
         }
+
+    def _kept_size(self) -> dict[str, int]:
+        """What keeps the parts where they are when the base device grows. SPDK knows whole MiB."""
+        whole, rest = divmod(self.size, _MIB)
+        if self.size_mb or not rest:
+            return {"split_size_mb": self.size_mb or whole}
+        has_grown = self.base.num_blocks // self.count != self.num_blocks
+        return {"split_blocks": self.num_blocks} if has_grown else {}

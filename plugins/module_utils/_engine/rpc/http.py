@@ -29,6 +29,9 @@ _HEAD_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 75.0
 _BODY_SECONDS: Final = 120.0
 _LINGER_SECONDS: Final = 2.0
+_LONGEST_NUMBER: Final = 20
+_MOST_TRAILERS: Final = 64
+_DIGITS: Final = {10: frozenset("0123456789"), 16: frozenset("0123456789abcdefABCDEF")}
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _ALWAYS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -227,7 +230,7 @@ def _parse(head: bytes, peer: str) -> tuple[Request, bool]:
         if not colon or not name or not _TOKEN.issuperset(name) or "\0" in value:
             raise _Refused(HTTPStatus.BAD_REQUEST, "a header line is none")
         name = name.lower()
-        if name in headers and name in ("content-length", "host", "authorization"):
+        if name in headers and name in ("content-length", "transfer-encoding", "host", "authorization"):
             raise _Refused(HTTPStatus.BAD_REQUEST, f"{name} is given twice")
         headers[name] = value.strip(" \t")
     wanted = headers.get("connection", "").lower()
@@ -236,23 +239,51 @@ def _parse(head: bytes, peer: str) -> tuple[Request, bool]:
 
 
 async def _body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Request) -> bytes:
-    if "transfer-encoding" in request.headers:
-        raise _Refused(HTTPStatus.NOT_IMPLEMENTED, "Transfer-Encoding is not supported: send a Content-Length")
-    text = request.headers.get("content-length")
-    if text is None:
+    # Only calls have a body. Everybody may ask for some pages, and would make us keep it.
+    most = MAX_REQUEST_BYTES if request.method == "POST" else 0
+    encoding, text = request.headers.get("transfer-encoding"), request.headers.get("content-length")
+    if encoding is None and text is None:
         if request.method == "POST":
             raise _Refused(HTTPStatus.LENGTH_REQUIRED, "Content-Length is wanted")
         return b""
-    if not text.isascii() or not text.isdigit() or len(text) > 20:
-        raise _Refused(HTTPStatus.BAD_REQUEST, "Content-Length is no length")
-    length = int(text)
-    # Only calls have a body. Everybody may ask for some pages, and would make us keep it.
-    most = MAX_REQUEST_BYTES if request.method == "POST" else 0
-    if length > most:
-        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {most} bytes")
+    if encoding is not None and text is not None:
+        raise _Refused(HTTPStatus.BAD_REQUEST, "Content-Length and Transfer-Encoding exclude each other")
+    if encoding is not None and encoding.lower() != "chunked":
+        raise _Refused(HTTPStatus.NOT_IMPLEMENTED, "of Transfer-Encoding only chunked is supported")
+    length = 0 if text is None else _number(text, 10, most)
     if request.headers.get("expect", "").lower() == "100-continue":
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    return await asyncio.wait_for(reader.readexactly(length), _BODY_SECONDS)
+    reading = reader.readexactly(length) if encoding is None else _chunks(reader, most)
+    return await asyncio.wait_for(reading, _BODY_SECONDS)
+
+
+def _number(text: str, base: int, most: int) -> int:
+    """A length of a body or a part of it. Raises _Refused."""
+    if not text or len(text) > _LONGEST_NUMBER or not _DIGITS[base].issuperset(text):
+        raise _Refused(HTTPStatus.BAD_REQUEST, "what should be a length is none")
+    if int(text, base) > most:
+        raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {most} bytes")
+    return int(text, base)
+
+
+async def _chunks(reader: asyncio.StreamReader, most: int) -> bytes:
+    """A body in pieces that tell their own length (RFC 9112 §7.1)."""
+    body = bytearray()
+    try:
+        while True:
+            line = await reader.readuntil(b"\r\n")
+            size = _number(line.decode("latin-1").partition(";")[0].strip(), 16, most - len(body))
+            if not size:
+                break
+            body += await reader.readexactly(size)
+            if await reader.readexactly(2) != b"\r\n":
+                raise _Refused(HTTPStatus.BAD_REQUEST, "a chunk is longer than it says")
+        for _trailer in range(_MOST_TRAILERS):
+            if await reader.readuntil(b"\r\n") == b"\r\n":
+                return bytes(body)
+    except asyncio.LimitOverrunError:
+        pass
+    raise _Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too much between the chunks")
 
 
 async def _send(writer: asyncio.StreamWriter, response: Response, close: bool, head_only: bool = False) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Callable, Final
 
 from ..bdev.base import Bdev, Buffer
@@ -122,6 +123,10 @@ class Device:
         del self.by_field[_FLAT | lun_id << 48]
         self._show()
         self._tell_all(LunsChanged)
+
+    def sort(self, lun_ids: Iterable[int]) -> None:
+        """Put these LUNs in front, in this order."""
+        self.luns = {**{lun_id: self.luns[lun_id] for lun_id in lun_ids if lun_id in self.luns}, **self.luns}
 
     def close(self) -> None:
         """The target node is gone."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ...bdev.aio import AioBdev
@@ -117,10 +118,15 @@ def malloc_create(
         while name in engine.bdevs:
             name = engine.bdevs.next_name("Malloc")
     engine.bdevs.check_free(name)
-    for option in _METADATA:
-        if metadata[option]:
-            raise Unsupported(f"bdev {name}: {option} {metadata[option]}: metadata and DIF are not supported")
+    refuse_metadata(name, metadata)
     return register(engine, MallocBdev(name, num_blocks, block_size, uuid, physical_block_size))
+
+
+def refuse_metadata(name: str, options: Mapping[str, int | bool | None]) -> None:
+    """Raises Unsupported when a bdev shall have some."""
+    for option in _METADATA:
+        if options.get(option):
+            raise Unsupported(f"bdev {name}: {option} {options[option]}: metadata and DIF are not supported")
 
 
 _METADATA: Final = ("md_size", "md_interleave", "dif_type", "dif_is_head_of_md", "dif_pi_format")
@@ -166,7 +172,7 @@ async def aio_rescan(engine: Engine, name: str) -> bool:
     bdev = of_kind(engine, name, AioBdev)
     before = bdev.num_blocks
     await engine.submit(bdev.rescan)
-    resized(engine, bdev, before)
+    await grown(engine, bdev, before)
     return True
 
 
@@ -175,7 +181,7 @@ async def aio_resize(engine: Engine, name: str, size: int) -> bool:
     bdev = of_kind(engine, name, AioBdev)
     before = bdev.num_blocks
     await engine.submit(bdev.resize, size)
-    resized(engine, bdev, before)
+    await grown(engine, bdev, before)
     return True
 
 
@@ -197,6 +203,13 @@ def resized(engine: Engine, bdev: Bdev, blocks_before: int) -> None:
             if isinstance(above, VirtualBdev) and above.base is bdev and above.follows_size:
                 before, above.num_blocks = above.num_blocks, bdev.num_blocks
                 resized(engine, above, before)
+
+
+async def grown(engine: Engine, bdev: Bdev, blocks_before: int) -> None:
+    """What is made of the device may have to be saved in another way now, so that it stays where it is."""
+    if bdev.num_blocks != blocks_before:
+        resized(engine, bdev, blocks_before)
+        await engine.store.commit()
 
 
 def of_kind(engine: Engine, name: str, kind: type[Kind]) -> Kind:

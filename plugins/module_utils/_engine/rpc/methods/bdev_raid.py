@@ -11,7 +11,7 @@ from ...bdev.raid import LEVELS, RaidBdev, make
 from ...errors import Busy, Invalid, NoDevice, Unsupported
 from ...facts import MAX_BDEV_NAME_BYTES
 from ..method import DECODE_FAILED, Errors, Method, Subject
-from ..schema import UINT32_MAX, array, boolean, integer, optional, required, string
+from ..schema import UINT32_MAX, UINT64_MAX, array, boolean, integer, optional, required, string
 from .bdev import register, unregister
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ def create(
     uuid: str | None,
     superblock: bool,
     delta_bitmap: bool,
+    base_blocks: list[int] | None,
 ) -> bool:
+    """``base_blocks`` is ours, and for concat: how much of each base is used, which may have grown since."""
     engine.bdevs.check_free(name)
     if superblock or delta_bitmap or raid_level not in LEVELS:
         what = "a superblock" if superblock else "a delta bitmap" if delta_bitmap else f"raid level {raid_level!r}"
@@ -42,7 +44,7 @@ def create(
         raise Invalid(f"bdev {name}: a base bdev is given twice")
     for base in bases:
         _check_unused(engine, name, base)
-    register(engine, make(name, LEVELS[raid_level], bases, strip_size_kb, uuid, engine.changed))
+    register(engine, make(name, LEVELS[raid_level], bases, strip_size_kb, uuid, engine.changed, base_blocks))
     return True
 
 
@@ -83,6 +85,7 @@ METHODS: Final = (
             "uuid": optional(string()),
             "superblock": optional(boolean, False),
             "delta_bitmap": optional(boolean, False),
+            "base_blocks": optional(array(integer(1, UINT64_MAX), _MAX_BASES, least=1)),
         },
         mutates=True,
         errors=Errors.AS_ERRNO,

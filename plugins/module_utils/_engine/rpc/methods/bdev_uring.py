@@ -11,7 +11,7 @@ from ...bdev.uring import UringBdev
 from ...facts import MAX_BDEV_NAME_BYTES
 from ..method import DECODE_FAILED, Errors, Method, Subject
 from ..schema import UINT32_MAX, integer, optional, required, string
-from .bdev import of_kind, register, resized, unregister
+from .bdev import grown, of_kind, register, unregister
 
 if TYPE_CHECKING:
     from ...service import Engine
@@ -27,7 +27,7 @@ async def rescan(engine: Engine, name: str) -> bool:
     bdev = of_kind(engine, name, UringBdev)
     before = bdev.num_blocks
     await engine.submit(bdev.rescan)
-    resized(engine, bdev, before)
+    await grown(engine, bdev, before)
     return True
 
 

@@ -5,24 +5,25 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any, Callable, Final
 
+from ...bdev.base import HINTS
 from ...bdev.delay import LATENCIES, DelayBdev
-from ...bdev.error import ERROR_TYPES, IO_TYPES, NO_SPACE, ErrorBdev, Injection
+from ...bdev.error import ERROR_TYPES, IO_TYPES, NO_SPACE, NVME, ErrorBdev, Injection
 from ...bdev.null import NullBdev
 from ...bdev.virtual import PassthruBdev, SplitBdev
-from ...errors import Exists, Invalid, NoDevice, Unsupported
+from ...errors import Exists, Invalid, NoDevice
 from ...facts import MAX_BDEV_NAME_BYTES
-from ..method import DECODE_FAILED, Errors, Method, Subject
+from ..method import DECODE_FAILED, Errors, Method, RpcError, Subject
 from ..schema import UINT32_MAX, UINT64_MAX, Table, boolean, choice, integer, optional, required, string
-from .bdev import of_kind, register, resized, unregister
+from .bdev import of_kind, refuse_metadata, register, resized, unregister
 
 if TYPE_CHECKING:
     from ...service import Engine
 
 _MIB: Final = 1024 * 1024
 _LATENCY_TYPES: Final = dict(zip(("avg_read", "p99_read", "avg_write", "p99_write"), LATENCIES))
-_METADATA: Final = ("md_size", "dif_type", "dif_is_head_of_md", "dif_pi_format")
 
 
 def null_create(
@@ -32,13 +33,13 @@ def null_create(
     block_size: int,
     physical_block_size: int | None,
     uuid: str | None,
-    **metadata: int | bool | None,
+    **options: int | bool | None,
 ) -> str:
     engine.bdevs.check_free(name)
-    for option in _METADATA:
-        if metadata[option]:
-            raise Unsupported(f"bdev {name}: {option} {metadata[option]}: metadata and DIF are not supported")
-    return register(engine, NullBdev(name, num_blocks, block_size, uuid, physical_block_size))
+    refuse_metadata(name, options)
+    bdev = NullBdev(name, num_blocks, block_size, uuid, physical_block_size)
+    bdev.hints = {hint: int(options[hint] or 0) for hint in HINTS if options[hint]}
+    return register(engine, bdev)
 
 
 def null_delete(engine: Engine, name: str) -> bool:
@@ -65,18 +66,24 @@ def passthru_delete(engine: Engine, name: str) -> bool:
     return True
 
 
-def split_create(engine: Engine, base_bdev: str, split_count: int, split_size_mb: int) -> list[str]:
-    """Equal parts of a device; of ``split_size_mb`` MiB each, or as large as they can be."""
+def split_create(
+    engine: Engine, base_bdev: str, split_count: int, split_size_mb: int, split_blocks: int | None
+) -> list[str]:
+    """Equal parts of a device; of ``split_size_mb`` MiB each, or as large as they can be.
+
+    Ours: ``split_blocks`` is as large as they could be before the device grew.
+    """
     base = engine.bdevs.get(base_bdev)
     if not split_count:
         raise Invalid(f"bdev {base.name}: it cannot be split into 0 parts")
     if _parts(engine, base.name):
         raise Exists(f"bdev {base.name} is split already. Delete that split first.")
-    blocks = split_size_mb * _MIB // base.block_size if split_size_mb else base.num_blocks // split_count
+    largest = base.num_blocks // split_count if split_blocks is None else split_blocks
+    blocks = split_size_mb * _MIB // base.block_size if split_size_mb else largest
     possible = min(split_count, base.num_blocks // blocks) if blocks else 0
     if not possible:
         raise Invalid(f"bdev {base.name}: {base.size} bytes are too few for parts of {split_size_mb} MiB")
-    parts = [SplitBdev(base, index, blocks, split_count, split_size_mb) for index in range(possible)]
+    parts = [SplitBdev(base, index, blocks, possible, split_size_mb) for index in range(possible)]
     for part in parts:
         engine.bdevs.check_free(part.name)
     return [register(engine, part) for part in parts]
@@ -129,16 +136,25 @@ def error_inject(
     error_type: str,
     num: int,
     queue_depth: int,
-    corrupt_offset: int,
-    corrupt_value: int,
+    **details: int,
 ) -> bool:
     """``clear`` as ``io_type`` ends all of it. ``queue_depth`` is SPDK's and means nothing here."""
     del queue_depth
     bdev = of_kind(engine, name, ErrorBdev)
+    if (error_type == NVME) is not bool(details["nvme_sct"] or details["nvme_sc"]):
+        why = f"error_type {NVME} has them, and no other has"
+        raise RpcError(
+            -errno.EINVAL, f"nvme_sct or nvme_sc should be specified for NVMe error injection: bdev {name}: {why}"
+        )
     if io_type == "clear":
         bdev.clear()
     else:
-        bdev.inject(io_type, Injection(error_type, corrupt_offset, corrupt_value), num)
+        bdev.inject(io_type, Injection(error_type, **details), num)
+    return True
+
+
+def error_resume_pending(engine: Engine, name: str) -> bool:
+    of_kind(engine, name, ErrorBdev).resume()
     return True
 
 
@@ -175,6 +191,7 @@ METHODS: Final = (
             "dif_type": optional(integer(0, 3)),
             "dif_is_head_of_md": optional(boolean),
             "dif_pi_format": optional(integer(0, 2)),
+            **dict.fromkeys(HINTS, optional(_UINT32)),
         },
     ),
     _deleting("bdev_null_delete", null_delete),
@@ -191,7 +208,12 @@ METHODS: Final = (
     Method(
         "bdev_split_create",
         split_create,
-        {"base_bdev": _OTHER, "split_count": required(integer(0, 1024)), "split_size_mb": optional(_UINT64, 0)},
+        {
+            "base_bdev": _OTHER,
+            "split_count": required(integer(0, 1024)),
+            "split_size_mb": optional(_UINT64, 0),
+            "split_blocks": optional(_UINT64),
+        },
         mutates=True,
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
@@ -237,12 +259,14 @@ METHODS: Final = (
             "name": _OTHER,
             "io_type": required(choice(*IO_TYPES)),
             "error_type": required(choice(*ERROR_TYPES, NO_SPACE)),
-            "num": optional(integer(1, 2**20), 1),
+            "num": optional(_UINT32, 1),
             "queue_depth": optional(_UINT64, 0),
             "corrupt_offset": optional(_UINT64, 0),
             "corrupt_value": optional(integer(0, 255), 0xFF),
+            **dict.fromkeys(("nvme_sct", "nvme_sc"), optional(_UINT32, 0)),
         },
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
     ),
+    Method("bdev_error_resume_pending", error_resume_pending, _ONE, errors=Errors.AS_ERRNO, refusal=DECODE_FAILED),
 )
