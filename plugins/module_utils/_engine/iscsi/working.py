@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from ..scsi.dispatch import execute
-from . import answers, pdu
+from . import answers, pdu, quick
 from .buffers import SharedBuffer
 from .command import IscsiTask
 from .keys import Parameters
@@ -48,6 +48,8 @@ class Worker(Receiver):
         self.waiting_writes: deque[Incoming] = deque()
         self.solicited = 0
         self._working = 0
+        self.careful = False
+        """Commands wait for what the initiator left behind."""
         self._idle: list[asyncio.Future[None]] = []
 
     @property
@@ -80,7 +82,16 @@ class Worker(Receiver):
         """Is a command of this initiator task tag unfinished?"""
         return itt in self.incoming or itt in self.running
 
+    def hurry(self, view: memoryview, at: int, end: int) -> int:
+        return quick.carry_out(self, view, at, end)
+
     def run(self, task: IscsiTask) -> None:
+        if self.careful:
+            self._run_behind(task)
+        else:
+            self._run(task)
+
+    def _run(self, task: IscsiTask) -> None:
         execute(task, self.finish)
         if not task.finished:
             self.running[task.itt] = task
@@ -93,12 +104,12 @@ class Worker(Receiver):
         session = self.open_session
         left = self.target.settling.left_by(session.who)
         if left and not self.closed:
-            self.run = self._run_behind  # type: ignore[method-assign]
+            self.careful = True
             wait_for(left, self._stop_being_careful)
 
     def _stop_being_careful(self) -> None:
         if not self.target.settling.left_by(self.open_session.who):
-            self.__dict__.pop("run", None)
+            self.careful = False
 
     def _run_behind(self, task: IscsiTask) -> None:
         """Run the command when nothing that was left behind on its logical unit is on its way."""
@@ -113,7 +124,7 @@ class Worker(Receiver):
         if task.aborted:
             self.finish(task)
         else:
-            Worker.run(self, task)
+            self._run(task)
         if not self.running:
             self._tell_idle()
 
