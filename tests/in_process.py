@@ -29,6 +29,7 @@ class HeldDisk(MallocBdev):
 
     def __init__(self) -> None:
         super().__init__("Held0", 32768, 512)
+        self.memory = None
         self.held = False
         self._waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
 

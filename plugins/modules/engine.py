@@ -77,6 +77,15 @@ options:
       - Cores the engine runs on, as a mask such as V(0xF0) or a list such as V([4-7]).
       - Default is all cores.
     type: str
+  spin:
+    description:
+      - For how many microseconds the engine looks for the next command after each one before it sleeps, at most
+        V(1000).
+      - Shortens the answers to initiators that wait for each one, by what it takes to wake up. It costs up to a core
+        while there is traffic, and nothing while there is none. V(50) suits fast networks and fast disks.
+      - Default is the engine's own, V(0).
+    version_added: 0.2.0
+    type: int
   log_level:
     description:
       - What the engine logs.
@@ -239,9 +248,10 @@ EXAMPLES = r"""
   openlun.iscsi.engine:
     home: "{{ ansible_facts.user_dir }}/iscsi"
 
-- name: On cores 4 to 7, with access to the disks of the host
+- name: On cores 4 to 7, quick to answer, with access to the disks of the host
   openlun.iscsi.engine:
     cpumask: "[4-7]"
+    spin: 50
     groups: [disk]
   become: true
 
@@ -342,6 +352,7 @@ import sys
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.facts import MAX_SPIN_MICROSECONDS
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.declared import declared_options
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.errors import ServiceError
 from ansible_collections.openlun.iscsi.plugins.module_utils._service.installed import Installed
@@ -369,6 +380,7 @@ ARGUMENTS: dict[str, Any] = {
     "socket": {"type": "path"},
     "python": {"type": "path"},
     "cpumask": {"type": "str"},
+    "spin": {"type": "int"},
     "log_level": {"type": "str", "choices": ["ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"]},
     "drain_seconds": {"type": "int"},
     "http": {
@@ -392,7 +404,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 _PROVIDES = ("started", "present", "restarted")
-_MOST_DRAIN_SECONDS = 3600
+_MOST = {"drain_seconds": 3600, "spin": MAX_SPIN_MICROSECONDS}
 
 
 def main() -> None:
@@ -409,12 +421,14 @@ def bring(module: AnsibleModule) -> dict[str, Any]:
     """Do what the options ask for and give the result. Raises ServiceError."""
     options = module.params
     web = Web.of(options["http"]) if options["state"] in _PROVIDES else None
-    if not 0 <= (options["drain_seconds"] or 0) <= _MOST_DRAIN_SECONDS:
-        raise ServiceError(f"drain_seconds: not between 0 and {_MOST_DRAIN_SECONDS}.")
+    for name, most in _MOST.items():
+        if not 0 <= (options[name] or 0) <= most:
+            raise ServiceError(f"{name}: not between 0 and {most}.")
     settings = Settings(
         layout=layout(options["home"], options["socket"], os.geteuid(), user_home(os.geteuid())),
         python=options["python"] or sys.executable,
         cpumask=options["cpumask"],
+        spin=options["spin"],
         log_level=options["log_level"],
         groups=tuple(options["groups"]),
         privileged=options["privileged"],

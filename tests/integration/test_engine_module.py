@@ -248,6 +248,11 @@ def test_a_socket_that_is_too_long_is_one_sentence(on_host: Run, home: Path) -> 
     assert not home.exists()
 
 
+def test_spinning_has_a_limit(on_host: Run, home: Path) -> None:
+    assert on_host(spin=1001, fails=True)["msg"] == "spin: not between 0 and 1000."
+    assert not home.exists()
+
+
 def test_an_engine_that_cannot_start_tells_why(on_host: Run, home: Path) -> None:
     home.mkdir()
     assert "CPU mask '0x0'" in on_host(cpumask="0x0", fails=True)["msg"]

@@ -56,9 +56,9 @@ def test_systemd_makes_the_directories_of_the_system_but_not_those_of_a_home() -
 
 
 def test_groups_and_cores_come_into_the_unit() -> None:
-    unit = directives(unit_text(OWN._replace(groups=("disk", "kvm"), cpumask="0xF0", log_level="DEBUG")))
+    unit = directives(unit_text(OWN._replace(groups=("disk", "kvm"), cpumask="0xF0", spin=50, log_level="DEBUG")))
     assert unit["SupplementaryGroups"] == "disk kvm"
-    assert unit["ExecStart"].endswith("-m 0xF0 --log-level DEBUG")
+    assert unit["ExecStart"].endswith("-m 0xF0 --spin 50 --log-level DEBUG")
 
 
 def test_management_over_http_comes_into_the_unit_without_its_credentials() -> None:

@@ -44,7 +44,8 @@ DEFAULT_QUEUE_DEPTH: Final = 64
 
 DEFAULT_DRAIN_SECONDS: Final = 5
 """How long initiators may take to log out when the engine stops."""
-
+MAX_SPIN_MICROSECONDS: Final = 1000
+"""More would not be less waiting, only more processor time."""
 MIN_HTTP_SECRET: Final = 8
 """Characters of a password or a token for the management over HTTP."""
 

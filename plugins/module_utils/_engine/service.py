@@ -28,6 +28,7 @@ from .errors import EngineError, Invalid
 from .facts import DEFAULT_DRAIN_SECONDS
 from .iscsi.names import comparable, full_name
 from .iscsi.target import IscsiTarget
+from .loop import Loop
 from .persistence import StateFile, Store
 from .process import NOTICE, Logs, PidFile, keep_freed_memory, parse_cpumask, pin, raise_file_limit
 from .replay import replay, usable
@@ -63,6 +64,7 @@ class Settings(NamedTuple):
     pid_file: str | None = None
     web: WebSettings | None = None
     drain_seconds: int = DEFAULT_DRAIN_SECONDS
+    spin_microseconds: int = 0
 
 
 class Engine:
@@ -326,7 +328,7 @@ def serve(settings: Settings) -> None:
     """Run an engine in this process until a signal. Raises EngineError when it cannot start."""
     logs = Logs()
     logs.open(settings.log_level)
-    loop = _new_event_loop()
+    loop = Loop(settings.spin_microseconds / 1e6)
     try:
         loop.run_until_complete(_serve(settings, logs))
     finally:
@@ -335,15 +337,6 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings, logs: Logs) -> None:
     await Engine(settings, logs).run()
-
-
-def _new_event_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
 
 
 def _archive_checksum() -> str:

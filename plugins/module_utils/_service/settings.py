@@ -25,7 +25,7 @@ class Startable(Protocol):
 
 
 class Settings(NamedTuple):
-    """``cpumask``, ``log_level`` and ``drain_seconds`` are None for the engine's own defaults.
+    """``cpumask``, ``log_level``, ``drain_seconds`` and ``spin`` (microseconds) are None for the engine's own defaults.
 
     ``groups`` are supplementary. ``privileged`` is for drivers in user space, which need root. ``http`` is None for no
     management over HTTP.
@@ -39,6 +39,7 @@ class Settings(NamedTuple):
     privileged: bool = False
     drain_seconds: int | None = None
     http: Web | None = None
+    spin: int | None = None
 
     @property
     def user(self) -> str:
@@ -51,6 +52,8 @@ class Settings(NamedTuple):
         command = [self.python, "-I", paths.archive, "serve", "-r", paths.socket, "--state-dir", paths.state_dir]
         if self.cpumask is not None:
             command += ["-m", self.cpumask]
+        if self.spin is not None:
+            command += ["--spin", str(self.spin)]
         if self.log_level is not None:
             command += ["--log-level", self.log_level]
         if self.drain_seconds is not None:

@@ -63,7 +63,6 @@ class AioBdev(Bdev):
         self._submit = submit
         self._in_flight = 0
         self._closed = False
-        self._view: memoryview | None = None
         self._map()
         self._read_nowait = self._write_nowait = not (direct or self._in_memory)
 
@@ -109,8 +108,8 @@ class AioBdev(Bdev):
             raise
 
     def read(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
-        if self._view is not None:
-            return self._view[offset : offset + length]
+        if self.memory is not None:
+            return self.memory[offset : offset + length]
         if self._in_memory:
             data = os.pread(self._fd, length, offset)
             if len(data) == length:
@@ -171,17 +170,17 @@ class AioBdev(Bdev):
     def _forget_mapping(self) -> None:
         """A file with holes is not mapped: reading a hole would fill it with memory."""
         self.recall()
-        self._view = None
+        self.memory = None
         self.lends_memory = False
 
     def _map(self) -> None:
         """On tmpfs: lend the page cache itself to READs."""
-        self._view = map_file(self._fd, self.size) if self._in_memory else None
-        self.lends_memory = self._view is not None
+        self.memory = map_file(self._fd, self.size) if self._in_memory else None
+        self.lends_memory = self.memory is not None
 
     def distrust(self) -> None:
         _LOG.error("bdev %s: %s was truncated while it was served", self.name, self.filename)
-        self._view = None
+        self.memory = None
         super().distrust()
 
     def _hand_off(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
@@ -251,7 +250,7 @@ class AioBdev(Bdev):
             return
         self._closed = True
         self.recall()
-        self._view = None
+        self.memory = None
         if not self._in_flight:
             self._close_file()
 

@@ -60,6 +60,9 @@ class Bdev(ABC):
     """``write`` has used up its data when it returns, so that the caller may hand in a buffer it will reuse."""
     lends_memory: bool = False
     """``read`` gives views of the device's own memory: whoever keeps one has to :meth:`lend` itself."""
+    memory: memoryview | None = None
+    """The device's own memory, where it has some that system calls may read at any time. Then it ``lends_memory``, and
+    ``write`` never gives an awaitable."""
     readonly: bool = False
     atomic_bytes: int = 0
     """As much is written all or nothing, whatever happens; 0: nothing is promised."""
@@ -81,6 +84,8 @@ class Bdev(ABC):
         self.stats = Statistics()
         self.tap: Tap | None = None
         """What somebody who limits or measures the device put in front of it."""
+        self.tapped = False
+        """It is in front now."""
         self._borrowers: set[Borrower] = set()
 
     @property

@@ -38,7 +38,7 @@ class MallocBdev(BlankBdev):
         except (OSError, OverflowError, ValueError) as error:
             wrapped = error if isinstance(error, OSError) else OSError(12, str(error))
             raise EngineError.from_os(wrapped, f"bdev {name}: cannot get {self.size} bytes of memory") from error
-        self._view = memoryview(self._memory)
+        self.memory = self._view = memoryview(self._memory)
         self._written = bytearray(num_blocks)
         """A byte for each block: 1 when it takes space."""
 
@@ -95,6 +95,7 @@ class MallocBdev(BlankBdev):
 
     def close(self) -> None:
         self.recall()
+        self.memory = None
         self._view.release()
         # A READ that is being answered may still show this memory; it is unmapped when that view goes.
         with contextlib.suppress(BufferError):

@@ -59,7 +59,8 @@ class Tap:
 
     def _install(self) -> None:
         place: dict[str, Any] = vars(self._bdev)
-        if self._throttle is None and self._histogram is None:
+        self._bdev.tapped = self._throttle is not None or self._histogram is not None
+        if not self._bdev.tapped:
             for name in _SHADOWED:
                 place.pop(name, None)
         else:

@@ -291,7 +291,7 @@ class Connection(Worker):
             self.session.forget(self)
         self.incoming.clear()
         self.waiting_writes.clear()
-        self.__dict__.pop("run", None)
+        self.careful = False
         self._tell_idle()
         for _stat_sn, future in self._fences:
             future.set_result(None)

@@ -79,6 +79,10 @@ class Receiver(Sender):
         """A PDU whose data segment, of that length, does not fit its digest."""
 
     @abstractmethod
+    def hurry(self, view: memoryview, at: int, end: int) -> int:
+        """Handle all PDUs from ``at`` on that can be handled together; gives where the first other one begins."""
+
+    @abstractmethod
     def place_for(self, view: memoryview, at: int, length: int) -> memoryview | None:
         """Where the data of a partly received PDU belongs; None when that is not known."""
 
@@ -208,8 +212,13 @@ class Receiver(Sender):
 
     def _cut(self, view: memoryview, at: int, end: int) -> int:
         """Handle the PDUs from ``at`` on; gives where the first incomplete one begins."""
-        lengths = pdu.LENGTHS.unpack_from
+        lengths, hurry = pdu.LENGTHS.unpack_from, self.hurry
         while end - at >= 48:
+            began, at = at, hurry(view, at, end)
+            if at != began:
+                if self._halted:
+                    break
+                continue
             (word,) = lengths(view, at)
             data_length = word & 0xFFFFFF
             start = at + 48 + (word >> 24) * 4

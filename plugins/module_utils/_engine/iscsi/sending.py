@@ -175,6 +175,9 @@ class Sender(ABC):
             while out and not self._hushed:
                 sent = self._socket.sendmsg(out if len(out) <= _MAX_VECTOR else out[:_MAX_VECTOR])
                 self.out_bytes -= sent
+                if not self.out_bytes:
+                    out.clear()
+                    return
                 if not self._drop_sent(out, sent):
                     return
         except (BlockingIOError, InterruptedError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..scsi.dispatch import execute
 from ..scsi.use import READS, WRITES, Use
-from . import answers, pdu
+from . import answers, pdu, quick
 from .buffers import SharedBuffer
 from .command import IscsiTask
 from .keys import Parameters
@@ -54,6 +54,8 @@ class Worker(Receiver):
         """Where the last command was counted."""
         self._used_before: set[Use] = set()
         """Where other commands of this wake-up were."""
+        self.careful = False
+        """Commands wait for what the initiator left behind."""
         self._idle: list[asyncio.Future[None]] = []
 
     @property
@@ -86,7 +88,16 @@ class Worker(Receiver):
         """Is a command of this initiator task tag unfinished?"""
         return itt in self.incoming or itt in self.running
 
+    def hurry(self, view: memoryview, at: int, end: int) -> int:
+        return quick.carry_out(self, view, at, end)
+
     def run(self, task: IscsiTask) -> None:
+        if self.careful:
+            self._run_behind(task)
+        else:
+            self._run(task)
+
+    def _run(self, task: IscsiTask) -> None:
         execute(task, self.finish)
         if not task.finished:
             task.begun = self.woken
@@ -94,6 +105,12 @@ class Worker(Receiver):
             self._working += task.expected
             if self._working > _WORK_LIMIT:
                 self.pause(_WORKING)
+
+    def note_use(self, use: Use) -> None:
+        """Commands of this wake-up are counted there; how long they took is told when it ends."""
+        if self._used is not None:
+            self._used_before.add(self._used)
+        self._used = use
 
     def settle(self) -> None:
         if self._used is not None:
@@ -110,12 +127,12 @@ class Worker(Receiver):
         session = self.open_session
         left = self.target.settling.left_by(session.who)
         if left and not self.closed:
-            self.run = self._run_behind  # type: ignore[method-assign]
+            self.careful = True
             wait_for(left, self._stop_being_careful)
 
     def _stop_being_careful(self) -> None:
         if not self.target.settling.left_by(self.open_session.who):
-            self.__dict__.pop("run", None)
+            self.careful = False
 
     def _run_behind(self, task: IscsiTask) -> None:
         """Run the command when nothing that was left behind on its logical unit is on its way."""
@@ -134,7 +151,7 @@ class Worker(Receiver):
         if task.aborted:
             self.finish(task)
         else:
-            Worker.run(self, task)
+            self._run(task)
         if waited_since:
             self.settle()
         if not self.running:
@@ -151,9 +168,7 @@ class Worker(Receiver):
                 use.count(task, monotonic_ns() - self.woken)
             else:
                 if use is not self._used:
-                    if self._used is not None:
-                        self._used_before.add(self._used)
-                    self._used = use
+                    self.note_use(use)
                 opcode = task.cdb[0]
                 if opcode in READS:
                     use.reads += 1

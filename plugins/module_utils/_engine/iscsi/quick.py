@@ -1,0 +1,124 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""READs and WRITEs of devices in memory, carried out where they lie in the receive buffer.
+
+Nothing has to be remembered of a command that is done as soon as it is looked at. So where READs and WRITEs follow each
+other, whole and with nothing unusual about them, their session, their logical unit or what came before them, no task is
+made for any. The first that is unusual is handled as every other command is.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from . import pdu
+from .keys import RECEIVE_LIMIT
+
+if TYPE_CHECKING:
+    from ..scsi.use import Use
+    from .working import Worker
+
+_COMMAND: Final = struct.Struct(">H2xLQLLL4xHLxH7x")
+"""Opcode and flags, lengths, LUN, ITT, expected data transfer length, CmdSN, operation code and options, LBA, blocks: a
+SCSI command with a CDB of ten bytes (RFC 7143 §11.3, SBC-4 §5.14)."""
+_SIXTEEN: Final = struct.Struct(">34xQL2x")
+"""LBA and blocks of a CDB of sixteen bytes."""
+_READ: Final = frozenset({0x2800, 0x8800})
+_WRITE: Final = frozenset({0x2A00, 0x8A00})
+_OF_SIXTEEN: Final = frozenset({0x8800, 0x8A00})
+"""READ(10), (16), WRITE(10), (16), with no option at all."""
+_READING: Final = pdu.SCSI_COMMAND << 8 | pdu.FINAL | pdu.READ
+_WRITING: Final = pdu.SCSI_COMMAND << 8 | pdu.FINAL | pdu.WRITE
+"""Opcode and flags of a command that is not immediate, and brings all of its data along."""
+_BUT_ATTRIBUTE: Final = 0xFFF8
+_MASK: Final = 0xFFFFFFFF
+
+# What DATA_IN_PDU and SCSI_RESPONSE_PDU make, of answers in which little differs.
+_DATA_IN: Final = struct.Struct(">4sL8xL4sLLL12x").pack
+_RESPONSE: Final = struct.Struct(">4s12xL4xLLL12x").pack
+_DATA_AND_STATUS: Final = bytes((pdu.DATA_IN, pdu.FINAL | pdu.STATUS, 0, 0))
+_STATUS_ONLY: Final = bytes((pdu.SCSI_RESPONSE, pdu.FINAL, 0, 0))
+_NO_TAG: Final = b"\xff\xff\xff\xff"
+
+
+def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
+    """Carry out commands for one logical unit, from ``at`` on; gives where the first begins that is not for here, if
+    only because it is for another unit."""
+    session = connection.session
+    if session is None or session.behind or connection.running or connection.incoming or connection.careful:
+        return at
+    nexus = session.nexus
+    if nexus is None or nexus.attentions:
+        return at
+    # Everything in locals, as this runs for every READ and WRITE.
+    unpack, most, out = _COMMAND.unpack_from, connection.plain_limit, connection.out
+    largest = RECEIVE_LIMIT if connection.takes_immediate_data else 0
+    stat_sn, exp_cmd_sn, limit = connection.stat_sn, session.exp_cmd_sn, session.limit
+    use: Use | None = None
+    queued = reads = bytes_read = writes = bytes_written = 0
+    while end - at >= 48:
+        what, lengths, lun_field, itt, expected, cmd_sn, code, lba, blocks = unpack(view, at)
+        if use is None:
+            field, use = lun_field, nexus.uses.get(lun_field)
+            if use is None or use.lun.state.guarded:
+                return at
+            lun, bdev = use.lun, use.lun.bdev
+            block_size, capacity, lent = bdev.block_size, bdev.num_blocks, False
+            if bdev.memory is None or bdev.tapped:
+                return at
+            memory = bdev.memory
+        if cmd_sn != exp_cmd_sn or cmd_sn == limit or lun_field != field:
+            break
+        if code in _OF_SIXTEEN:
+            lba, blocks = _SIXTEEN.unpack_from(view, at)
+        length = blocks * block_size
+        if length != expected or not 0 < length <= most or lba + blocks > capacity:
+            break
+        offset = lba * block_size
+        start = at + 48
+        if code in _READ and not lengths and what & _BUT_ATTRIBUTE == _READING:
+            if not lent:
+                connection.borrow(bdev)
+                lent = True
+            exp_cmd_sn = cmd_sn + 1 & _MASK
+            out.append(_DATA_IN(_DATA_AND_STATUS, length, itt, _NO_TAG, stat_sn, exp_cmd_sn, limit))
+            out.append(memory[offset : offset + length])
+            queued += 48 + length
+            reads += 1
+            bytes_read += length
+            at = start
+        elif code in _WRITE and lengths == length and what & _BUT_ATTRIBUTE == _WRITING:
+            after = start + length
+            if after > end or length > largest or lun.state.write_through:
+                break
+            # Others, or this very connection, may have to send or copy what they were to send of these blocks.
+            connection.out_bytes += queued
+            queued = 0
+            try:
+                bdev.write(offset, view[start:after])
+            except OSError:
+                break  # when it is tried again, its initiator will be told what is wrong
+            if connection.closed:
+                return at
+            out, lent = connection.out, False
+            exp_cmd_sn = cmd_sn + 1 & _MASK
+            out.append(_RESPONSE(_STATUS_ONLY, itt, stat_sn, exp_cmd_sn, limit))
+            queued += 48
+            writes += 1
+            bytes_written += length
+            at = after
+        else:
+            break
+        stat_sn = stat_sn + 1 & _MASK
+        limit = limit + 1 & _MASK
+    connection.out_bytes += queued
+    connection.stat_sn, session.exp_cmd_sn, session.limit = stat_sn, exp_cmd_sn, limit
+    if use is not None:
+        connection.note_use(use)
+        use.reads += reads
+        use.bytes_read += bytes_read
+        use.writes += writes
+        use.bytes_written += bytes_written
+    return at

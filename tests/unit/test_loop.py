@@ -1,0 +1,235 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The event loop: callbacks are called directly, and nothing of asyncio suffers from it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine import loop as loop_module
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.loop import Loop, Watch
+
+SECONDS = 20
+
+
+@pytest.fixture(params=[0.0, 0.0001], ids=["waiting", "spinning"])
+def loop(request: pytest.FixtureRequest) -> Iterator[Loop]:
+    loop = Loop(request.param)
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        yield ours, theirs
+
+
+@pytest.fixture
+def busy(loop: Loop, pair: tuple[socket.socket, socket.socket]) -> list[int]:
+    """A descriptor that is ready all the time; how often its callback was called."""
+    calls = [0]
+
+    def count() -> None:
+        calls[0] += 1
+
+    pair[1].send(b"never read")
+    loop.add_reader(pair[0], count)
+    return calls
+
+
+def test_a_timer_runs_while_a_descriptor_is_always_ready(loop: Loop, busy: list[int]) -> None:
+    async def main() -> int:
+        await asyncio.sleep(0.02)
+        return busy[0]
+
+    assert loop.run_until_complete(asyncio.wait_for(main(), SECONDS)) > 1
+
+
+def test_a_timer_that_a_callback_sets_is_not_later_than_one_that_was_set_before(
+    loop: Loop, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = pair
+    order: list[str] = []
+
+    async def main() -> None:
+        done = loop.create_future()
+
+        def soon() -> None:
+            ours.recv(10)
+            loop.call_later(0.01, order.append, "soon")
+            loop.call_later(0.01, done.set_result, None)
+
+        late = loop.call_later(SECONDS, order.append, "late")
+        loop.add_reader(ours, soon)
+        theirs.send(b"x")
+        await done
+        late.cancel()
+
+    loop.run_until_complete(main())
+    assert order == ["soon"]
+
+
+def test_another_thread_is_heard_while_a_descriptor_is_always_ready(loop: Loop, busy: list[int]) -> None:
+    async def main() -> str:
+        assert await loop.run_in_executor(None, threading.get_ident) != threading.get_ident()
+        return "heard"
+
+    assert loop.run_until_complete(asyncio.wait_for(main(), SECONDS)) == "heard"
+    assert busy[0]
+
+
+def test_a_stream_is_served_while_a_descriptor_is_always_ready(loop: Loop, busy: list[int]) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        writer.close()
+
+    async def main() -> bytes:
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"hello\n")
+        answer = await reader.readline()
+        writer.close()
+        server.close()
+        return answer
+
+    assert loop.run_until_complete(asyncio.wait_for(main(), SECONDS)) == b"hello\n"
+    assert busy[0]
+
+
+def test_what_a_callback_schedules_runs_without_another_event(
+    loop: Loop, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = pair
+
+    async def main() -> bytes:
+        future: asyncio.Future[bytes] = loop.create_future()
+        loop.add_reader(ours, lambda: loop.call_soon(future.set_result, ours.recv(10)))
+        theirs.send(b"hello")
+        received = await asyncio.wait_for(future, SECONDS)
+        assert loop.remove_reader(ours)
+        assert not loop.remove_reader(ours)
+        return received
+
+    assert loop.run_until_complete(main()) == b"hello"
+
+
+def test_a_descriptor_has_a_reader_and_a_writer(loop: Loop, pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    seen: set[str] = set()
+
+    async def main() -> None:
+        both = loop.create_future()
+
+        def note(what: str) -> None:
+            seen.add(what)
+            (loop.remove_reader if what == "read" else loop.remove_writer)(ours)
+            if len(seen) == 2:
+                both.set_result(None)
+
+        loop.add_reader(ours, note, "read")
+        loop.add_writer(ours, note, "write")
+        theirs.send(b"x")
+        await asyncio.wait_for(both, SECONDS)
+
+    loop.run_until_complete(main())
+    assert seen == {"read", "write"}
+
+
+def test_a_callback_that_was_taken_away_in_the_same_round_is_not_called(loop: Loop) -> None:
+    pairs = [socket.socketpair() for _each in range(2)]
+    called: list[int] = []
+
+    async def main() -> None:
+        for number, (ours, theirs) in enumerate(pairs):
+            theirs.send(b"x")
+
+            def take_the_other(number: int = number) -> None:
+                called.append(number)
+                for each, _theirs in pairs:
+                    loop.remove_reader(each)
+
+            loop.add_reader(ours, take_the_other)
+        await asyncio.sleep(0.01)
+
+    loop.run_until_complete(main())
+    for each in (end for pair in pairs for end in pair):
+        each.close()
+    assert len(called) == 1
+
+
+def test_a_callback_that_fails_is_reported_and_hurts_no_other(loop: Loop) -> None:
+    pairs = [socket.socketpair() for _each in range(2)]
+    reported: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _loop, context: reported.append(context))
+
+    async def main() -> bytes:
+        future: asyncio.Future[bytes] = loop.create_future()
+
+        def fail() -> None:
+            loop.remove_reader(pairs[0][0])
+            raise ValueError("a bug")
+
+        loop.add_reader(pairs[0][0], fail)
+
+        def succeed() -> None:
+            loop.remove_reader(pairs[1][0])
+            future.set_result(b"fine")
+
+        loop.add_reader(pairs[1][0], succeed)
+        for _ours, theirs in pairs:
+            theirs.send(b"x")
+        return await asyncio.wait_for(future, SECONDS)
+
+    assert loop.run_until_complete(main()) == b"fine"
+    for each in (end for pair in pairs for end in pair):
+        each.close()
+    assert [str(context["exception"]) for context in reported] == ["a bug"]
+
+
+class _Epoll:
+    """Gives what it is told to give; notes how long it would have waited."""
+
+    def __init__(self, clock: _Clock, *answers: list[tuple[int, int]]) -> None:
+        self.waits: list[float | None] = []
+        self._answers = list(answers)
+        self._clock = clock
+
+    def poll(self, timeout: float | None, _most: int) -> list[tuple[int, int]]:
+        self.waits.append(timeout)
+        self._clock.now += 0.00002
+        return self._answers.pop(0) if self._answers else []
+
+
+class _Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_spinning_ends_with_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = _Clock()
+    monkeypatch.setattr(loop_module, "monotonic", clock)
+    watch = Watch(lambda _callback, _error: None, spin_seconds=0.0001)
+    event = [(12345, 1)]
+    epoll = _Epoll(clock, event)
+    watch._epoll.close()
+    watch._epoll = epoll  # type: ignore[assignment]
+
+    assert watch.poll(None, 1) == event
+    assert watch.poll(None, 1) == []
+    assert epoll.waits[0] == 0, "an event that is there is not waited for"
+    assert set(epoll.waits[1:-1]) == {0}, "for a while after an event"
+    assert 3 <= len(epoll.waits) - 2 <= 6
+    assert epoll.waits[-1] is None, "then it is waited for without using the processor"
+    assert watch.poll(None, 1) == []
+    assert epoll.waits[-2:] == [0, None], "and no longer asked twice"
