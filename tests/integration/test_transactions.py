@@ -26,7 +26,7 @@ def call(method: str, **params: Any) -> dict[str, Any]:
 
 
 def configuration(engine: Engine) -> dict[str, Any]:
-    return {name: engine.rpc("framework_get_config", name=name) for name in ("bdev", "scsi", "iscsi")}
+    return {name: engine.rpc("framework_get_config", name=name) for name in ("sock", "iobuf", "bdev", "scsi", "iscsi")}
 
 
 def malloc(name: str) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def unchanged(engine: Engine) -> Iterator[Engine]:
 
 
 def whole(engine: Engine) -> dict[str, Any]:
-    live = {name: engine.rpc("framework_get_config", name=name) for name in ("bdev", "iscsi")}
+    live = {name: engine.rpc("framework_get_config", name=name) for name in ("sock", "iobuf", "bdev", "iscsi")}
     return {**live, "saved": (engine.state_dir / "config.json").read_text(), "log": engine.rpc("log_get_flags")}
 
 

@@ -137,6 +137,7 @@ class Savepoint:
             tag: list(group.portals) for tag, group in target.portal_groups.items()
         }
         self._ports = {name: dict(node.device.ports) for name, node in target.nodes.items()}
+        self._histograms = {name: node.device.histogram for name, node in target.nodes.items()}
         self._luns = {name: _luns(node) for name, node in target.nodes.items()}
         self._bdevs: dict[str, Bdev] = {bdev.name: bdev for bdev in engine.bdevs}
         made = {bdev.name: bdev.config() for bdev in engine.bdevs}
@@ -185,6 +186,7 @@ class Savepoint:
             node.leaving = False
             node.device.set_ports(list(self._ports[node.name]))
             node.device.set_access(self._ports[node.name])
+            node.device.histogram = self._histograms[node.name]
         target.index_nodes()
 
     def _values_of(self, owner: Any) -> Mapping[str, Any]:
