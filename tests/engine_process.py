@@ -93,7 +93,7 @@ def die_with_parent() -> None:
 
 
 class Engine:
-    """An engine process. ``python`` is the interpreter that runs it, ``arguments`` come after ``serve -r SOCKET``."""
+    """An engine process. ``arguments`` come after ``serve -r SOCKET``; OPENLUN_CORES=2 in the environment adds ``-m``."""
 
     def __init__(self, archive: Path, *arguments: str | Path, state: bool = False) -> None:
         self.archive = archive
@@ -101,7 +101,9 @@ class Engine:
         self.socket = self.directory / "rpc.sock"
         self.state_dir = self.directory / "state"
         self.log = self.directory / "engine.log"
-        self.arguments = [*(("--state-dir", self.state_dir) if state else ()), *arguments]
+        cores = os.environ.get("OPENLUN_CORES")
+        mask = ("-m", f"0x{(1 << int(cores)) - 1:x}") if cores and "-m" not in arguments else ()
+        self.arguments = [*(("--state-dir", self.state_dir) if state else ()), *mask, *arguments]
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Engine:

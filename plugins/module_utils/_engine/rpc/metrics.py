@@ -41,14 +41,21 @@ class Family(NamedTuple):
     samples: Iterable[Sample]
 
 
-def metrics(engine: Engine) -> str:
-    """Everything, as GET /metrics answers it."""
+def families(engine: Engine) -> list[Family]:
+    """Everything that this process knows."""
     measure_all(engine.target)
-    return "".join(
-        line + "\n"
-        for family in (*_of_disks(engine), *_of_targets(engine), *_of_process(engine))
-        for line in _lines(family)
-    )
+    return [*_of_disks(engine), *_of_targets(engine), *_of_process(engine)]
+
+
+def text(families: Iterable[Family]) -> str:
+    """As GET /metrics answers it."""
+    return "".join(line + "\n" for family in families for line in _lines(family))
+
+
+def counters(engine: Engine) -> dict[str, list[int]]:
+    """By bdev: reads, writes, bytes read, bytes written."""
+    every = ((bdev.name, bdev.stats) for bdev in engine.bdevs)
+    return {name: [each.read_ops, each.write_ops, each.bytes_read, each.bytes_written] for name, each in every}
 
 
 def _of_disks(engine: Engine) -> Iterator[Family]:

@@ -47,25 +47,21 @@ class Pages:
             ("GET", "/status.json"): Route(self._status),
         }
 
-    def sample(self) -> None:
+    async def sample(self) -> None:
         """To be called once a second: note the totals of all disks, and count commands before their numbers wrap."""
-        totals = [0, 0, 0, 0]
-        for bdev in self._engine.bdevs:
-            stats = bdev.stats
-            totals[0] += stats.read_ops
-            totals[1] += stats.write_ops
-            totals[2] += stats.bytes_read
-            totals[3] += stats.bytes_written
+        counters = await self._engine.all_counters()
+        totals = [sum(column) for column in zip([0] * 4, *counters.values())]
         self._history.append([round(time.monotonic(), 3), *totals])
         for session in self._engine.target.sessions:
             session.count_commands()
 
     async def _call(self, request: Request) -> Response:
-        answer = await answer_text(self._engine.dispatcher, self._engine.store.commit, request.body)
+        answer = await answer_text(self._engine.dispatcher, self._engine.commit, request.body)
         return Response(answer, _JSON, HTTPStatus.OK if answer else HTTPStatus.NO_CONTENT)
 
     async def _metrics(self, _request: Request) -> Response:
-        return Response(metrics.metrics(self._engine).encode(), metrics.CONTENT_TYPE)
+        families = await self._engine.all_metrics()
+        return Response(metrics.text(families).encode(), metrics.CONTENT_TYPE)
 
     async def _health(self, _request: Request) -> Response:
         """200 while it serves, whole or not; what is not is said only where calls may be made."""
@@ -82,12 +78,12 @@ class Pages:
         return Response(PAGE, "text/html; charset=utf-8", headers=(policy, ("Referrer-Policy", "no-referrer")))
 
     async def _status(self, _request: Request) -> Response:
-        return Response(json.dumps(self._state(), separators=(",", ":")).encode(), _JSON)
+        return Response(json.dumps(await self._state(), separators=(",", ":")).encode(), _JSON)
 
-    def _state(self) -> dict[str, Any]:
+    async def _state(self) -> dict[str, Any]:
         target, store = self._engine.target, self._engine.store
         nodes = list(target.nodes.values())
-        connections = target.connections()
+        counters, connections = await self._engine.all_counters(), await self._engine.all_connections()
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -100,12 +96,12 @@ class Pages:
                 "connections": len(connections),
                 "bdevs": len(self._engine.bdevs.names()),
             },
-            "targets": [_target(node) for node in nodes[:_SHOWN]],
+            "targets": [_target(node, counters) for node in nodes[:_SHOWN]],
             "connections": connections[:_SHOWN],
         }
 
 
-def _target(node: Any) -> dict[str, Any]:
+def _target(node: Any, counters_of: Mapping[str, list[int]]) -> dict[str, Any]:
     return {
         "name": node.name,
         "alias": node.alias,
@@ -117,10 +113,7 @@ def _target(node: Any) -> dict[str, Any]:
                 "bdev": lun.bdev.name,
                 "size": lun.bdev.size,
                 "readonly": lun.readonly,
-                "counters": [
-                    *(lun.bdev.stats.read_ops, lun.bdev.stats.write_ops),
-                    *(lun.bdev.stats.bytes_read, lun.bdev.stats.bytes_written),
-                ],
+                "counters": counters_of.get(lun.bdev.name, [0] * 4),
             }
             for lun in node.device.luns.values()
         ],

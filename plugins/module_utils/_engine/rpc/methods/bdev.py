@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ...bdev.aio import AioBdev
@@ -15,9 +17,10 @@ from ...bdev.base import Bdev, Statistics
 from ...bdev.histogram import TICK_RATE
 from ...bdev.malloc import MallocBdev
 from ...bdev.virtual import VirtualBdev
-from ...errors import NoDevice, Unsupported
+from ...errors import EngineError, NoDevice, Unsupported
 from ...facts import MAX_BDEV_NAME_BYTES
-from ..method import DECODE_FAILED, Errors, Method, Order, State, Subject
+from .. import merging
+from ..method import DECODE_FAILED, Calls, Errors, Method, Order, Spread, State, Subject
 from ..notifications import REGISTER, RESIZE
 from ..schema import UINT32_MAX, UINT64_MAX, array, boolean, choice, integer, optional, required, string
 
@@ -107,7 +110,14 @@ def malloc_create(
     for option in _METADATA:
         if metadata[option]:
             raise Unsupported(f"bdev {name}: {option} {metadata[option]}: metadata and DIF are not supported")
-    return register(engine, MallocBdev(name, num_blocks, block_size, uuid, physical_block_size))
+    shared = engine.memory.get(name, num_blocks, block_size) if engine.memory is not None else None
+    try:
+        bdev = MallocBdev(name, num_blocks, block_size, uuid, physical_block_size, shared)
+    except EngineError:
+        if shared is not None:
+            os.close(shared)
+        raise
+    return register(engine, bdev)
 
 
 _METADATA: Final = ("md_size", "md_interleave", "dif_type", "dif_is_head_of_md", "dif_pi_format")
@@ -166,6 +176,21 @@ async def aio_resize(engine: Engine, name: str, size: int) -> bool:
     return True
 
 
+def made_again(engine: Engine, params: Mapping[str, Any], result: Any) -> Calls:
+    """How a worker makes the bdev of that name that was made here: with the same UUID, and nothing new on the host."""
+    call = engine.bdevs.get(result if isinstance(result, str) else params["name"]).config()
+    if call is not None:
+        yield call
+
+
+def _deleted_again(_engine: Engine, params: Mapping[str, Any], _result: bool) -> Calls:
+    yield "bdev_aio_delete", {"name": params["name"]}
+
+
+def _grown_again(_engine: Engine, params: Mapping[str, Any], _result: bool) -> Calls:
+    yield "bdev_aio_rescan", {"name": params["name"]}
+
+
 def register(engine: Engine, bdev: Bdev) -> str:
     engine.bdevs.create(bdev)
     engine.notifications.send(REGISTER, bdev.name)
@@ -219,6 +244,8 @@ METHODS: Final = (
         },
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
+        spread=Spread.GATHERED,
+        merge=merging.iostat,
     ),
     Method(
         "bdev_set_options",
@@ -255,6 +282,7 @@ METHODS: Final = (
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
         subject=_MADE,
+        followed_by=made_again,
     ),
     Method(
         "bdev_malloc_delete",
@@ -284,6 +312,7 @@ METHODS: Final = (
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
         subject=_MADE,
+        followed_by=made_again,
     ),
     Method(
         "bdev_aio_delete",
@@ -293,13 +322,23 @@ METHODS: Final = (
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
         subject=_GONE,
+        followed_by=_deleted_again,
     ),
-    Method("bdev_aio_rescan", aio_rescan, _ONE, errors=Errors.AS_ERRNO, refusal=DECODE_FAILED),
+    Method(
+        "bdev_aio_rescan",
+        aio_rescan,
+        _ONE,
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+        spread=Spread.EVERYWHERE,
+    ),
     Method(
         "bdev_aio_resize",
         aio_resize,
         {**_ONE, "size": required(_UINT64)},
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
+        spread=Spread.EVERYWHERE,
+        followed_by=_grown_again,
     ),
 )

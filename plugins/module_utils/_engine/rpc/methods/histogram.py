@@ -15,7 +15,8 @@ from ...bdev.tap import tap_of
 from ...errors import Invalid
 from ...facts import MAX_NAME_BYTES
 from ...iscsi.measuring import set_histogram
-from ..method import DECODE_FAILED, INTERNAL_ERROR, Errors, Method, RpcError, Subject, worded
+from .. import merging
+from ..method import DECODE_FAILED, INTERNAL_ERROR, Errors, Method, RpcError, Spread, Subject, worded
 from ..schema import UINT32_MAX, UINT64_MAX, boolean, integer, optional, required, string
 
 if TYPE_CHECKING:
@@ -76,8 +77,17 @@ METHODS: Final = (
         },
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
+        spread=Spread.EVERYWHERE,
     ),
-    Method("bdev_get_histogram", get_bdev_histogram, _BDEV, errors=Errors.AS_ERRNO, refusal=DECODE_FAILED),
+    Method(
+        "bdev_get_histogram",
+        get_bdev_histogram,
+        _BDEV,
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+        spread=Spread.GATHERED,
+        merge=merging.histogram,
+    ),
     Method(
         "iscsi_enable_histogram",
         enable_node_histogram,
@@ -86,5 +96,12 @@ METHODS: Final = (
         refusal=DECODE_FAILED,
         subject=Subject("target node", "name", part="histogram"),
     ),
-    Method("iscsi_get_histogram", get_node_histogram, _NODE, refusal=DECODE_FAILED),
+    Method(
+        "iscsi_get_histogram",
+        get_node_histogram,
+        _NODE,
+        refusal=DECODE_FAILED,
+        spread=Spread.GATHERED,
+        merge=merging.histogram,
+    ),
 )
