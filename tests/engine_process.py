@@ -93,7 +93,7 @@ def die_with_parent() -> None:
 
 
 class Engine:
-    """An engine process. ``arguments`` come after ``serve -r SOCKET``; OPENLUN_CORES=2 in the environment adds ``-m``."""
+    """An engine process. ``arguments`` come after ``serve -r SOCKET``; OPENLUN_CORES=2 in the environment adds -m."""
 
     def __init__(self, archive: Path, *arguments: str | Path, state: bool = False) -> None:
         self.archive = archive

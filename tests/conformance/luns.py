@@ -43,9 +43,9 @@ class Lun(NamedTuple):
 
 
 @contextmanager
-def engine_lun(archive: Path, kind: Kind) -> Iterator[Lun]:
-    """A LUN of that kind, by two portal groups of a new engine that keeps its state."""
-    engine = Engine(archive, state=True)
+def engine_lun(archive: Path, cores: int, kind: Kind) -> Iterator[Lun]:
+    """A LUN of that kind, by two portal groups of a new engine on so many cores that keeps its state."""
+    engine = Engine(archive, "-m", f"0x{(1 << cores) - 1:x}", state=True)
     try:
         engine.start()
         engine.initiator_group()

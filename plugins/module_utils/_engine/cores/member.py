@@ -23,9 +23,10 @@ _FOLLOW_SECONDS: Final = 30.0
 _ASK_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.01
 _PING_SECONDS: Final = 20.0
-_GOOD_LIFE_SECONDS: Final = 60.0
+_GOOD_LIFE_SECONDS: Final = 10.0
 """Whoever ends after that is started again at once; others after a while that gets longer."""
-_LONGEST_PAUSE: Final = 30.0
+_SHORTEST_PAUSE: Final = 0.25
+_LONGEST_PAUSE: Final = 10.0
 _END_SECONDS: Final = 40.0
 """For flushing and ending, beyond the time that initiators have to log out."""
 
@@ -117,7 +118,8 @@ class Member:
             if self.is_stopping():
                 return
             self.restarts += 1
-            pause = 0.0 if loop.time() - began > _GOOD_LIFE_SECONDS else min(2 * pause + 0.5, _LONGEST_PAUSE)
+            is_early = loop.time() - began < _GOOD_LIFE_SECONDS
+            pause = min(max(2 * pause, _SHORTEST_PAUSE), _LONGEST_PAUSE) if is_early else 0.0
             _LOG.error(
                 "worker %d ended; its initiators will come back to a new one, started in %g s", self.number, pause
             )
