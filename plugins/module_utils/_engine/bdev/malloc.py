@@ -8,12 +8,10 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-from typing import Any, Final
+from typing import Any
 
 from ..errors import EngineError
 from .base import Bdev, Buffer, check_blocks
-
-_NOT_SHARED: Final = -1
 
 
 def shared_memory(name: str, num_blocks: int, block_size: int) -> int:
@@ -60,7 +58,7 @@ class MallocBdev(Bdev):
         shared: int | None = None,
     ) -> None:
         """``shared`` is a descriptor of :func:`shared_memory`, which belongs to the device from now on."""
-        self.shared = _NOT_SHARED if shared is None else shared
+        self.shared = shared
         check_blocks(name, num_blocks, block_size)
         super().__init__(name, block_size, num_blocks, uuid)
         self.physical_block_size = physical_block_size or block_size
@@ -137,9 +135,9 @@ class MallocBdev(Bdev):
         # A READ that is being answered may still show this memory; it is unmapped when that view goes.
         with contextlib.suppress(BufferError):
             self._memory.close()
-        if self.shared != _NOT_SHARED:
+        if self.shared is not None:
             os.close(self.shared)
-            self.shared = _NOT_SHARED
+            self.shared = None
 
     def io_types(self) -> set[str]:
         return super().io_types() | {"compare", "copy", "abort"}
