@@ -33,7 +33,8 @@ class Launcher:
         environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_WORKERS}
         kept = [its.fileno()]
         if self._archive is not None:
-            program = [f"/proc/self/fd/{self._archive}"]
+            isolated = ["-I"] if sys.flags.isolated else []
+            program = [*isolated, f"/proc/self/fd/{self._archive}"]
             kept.append(self._archive)
         else:
             program = ["-m", f"{_PACKAGE}.main"]
