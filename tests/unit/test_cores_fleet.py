@@ -225,8 +225,9 @@ def test_who_logs_in_while_a_node_moves_waits_and_changes_do_too() -> None:
 
 def test_a_login_to_a_node_of_the_main_process_stays_here() -> None:
     async def test(site: Site) -> None:
-        site.engine.nvme = [SimpleNamespace(bdevs=[site.engine.bdevs.get("M-one")])]  # type: ignore[assignment]
-        await site.rpc("iscsi_target_node_set_options", name="one", queue_depth=4)
+        await site.rpc("bdev_null_create", name="N1n1", num_blocks=8, block_size=512)
+        site.engine.nvme = [SimpleNamespace(bdevs=[site.engine.bdevs.get("N1n1")])]  # type: ignore[assignment]
+        await site.rpc("iscsi_target_node_add_lun", name="one", bdev_name="N1n1")
         assert (site.engine.owner_of("iqn.2016-06.io.spdk:one"), site.engine.owner_of(OTHER)) == (0, 2)
         assert (1, "see_off", ["iqn.2016-06.io.spdk:one"]) in site.story
         come, peer = arrival()

@@ -69,6 +69,9 @@ class Stage:
     def is_ready(self, _member: Member) -> None:
         pass
 
+    def counted(self) -> None:
+        pass
+
     def reported(self, _member: Member, words: Mapping[str, Any]) -> None:
         self.reports.append(words)
 

@@ -32,15 +32,11 @@ from .persistence import StateFile, Store
 from .process import NOTICE, Logs, PidFile, keep_freed_memory, parse_cpumask, pin, raise_file_limit
 from .replay import replay, usable
 from .reservation_files import ReservationFiles
-from .rpc import merging
 from .rpc.dispatch import Dispatcher
 from .rpc.method import WRONG_STATE, RpcError, State
 from .rpc.methods import all_methods
 from .rpc.methods.iscsi import TARGET_NODE
-from .rpc.methods.worker import COUNTERS, METRICS
 from .rpc.methods.worker import METHODS as INTERNAL
-from .rpc.metrics import Family, counters, families
-from .rpc.metrics_merging import from_plain, merged
 from .rpc.notifications import UNREGISTER, Notifications
 from .rpc.server import RpcServer
 from .systemd import Watchdog, notify_systemd
@@ -336,26 +332,6 @@ class Engine:
     def owner_of(self, node: str) -> int:
         """The number of the worker that serves a target node; 0 is this process."""
         return self.fleet.owners.get(node, 0) if self.fleet is not None else 0
-
-    async def all_metrics(self) -> list[Family]:
-        """Of this process and its workers."""
-        own = families(self)
-        if self.fleet is None:
-            return own
-        return merged(own, map(from_plain, await self.fleet.ask_all(METRICS)))
-
-    async def all_counters(self) -> dict[str, list[int]]:
-        """:func:`rpc.metrics.counters` of this process and its workers."""
-        own = counters(self)
-        return own if self.fleet is None else merging.summed([own, *await self.fleet.ask_all(COUNTERS)])
-
-    async def all_connections(self) -> list[dict[str, Any]]:
-        """As iscsi_get_connections gives them."""
-        own = self.target.connections()
-        if self.fleet is None:
-            return own
-        theirs = await self.fleet.ask_all("iscsi_get_connections")
-        return merging.connections(self, dict(enumerate([own, *theirs])))
 
     def remove_bdev(self, bdev: Bdev) -> None:
         """What is made of it and its LUNs go first; who listens to notifications learns of it."""

@@ -17,7 +17,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..bdev.base import Bdev
 from ..bdev.malloc import MallocBdev
 from ..bdev.raid import MirrorBdev
 from ..iscsi import parting
@@ -25,9 +24,11 @@ from ..iscsi.node import TargetNode
 from ..iscsi.reception import Arrival
 from ..rpc.method import Calls, Method, Spread, State
 from ..rpc.methods import worker as internal
+from ..rpc.metrics import Family, Sample
 from . import ownership
 from .launch import Launcher
 from .member import Call, Member, WorkerGone, all_of
+from .places import Moves, Places
 
 if TYPE_CHECKING:
     from ..service import Engine
@@ -47,7 +48,7 @@ class _Step(NamedTuple):
     """A change, and the nodes that go from one worker to another because of it."""
 
     calls: list[Call]
-    moves: dict[str, tuple[int, int]]
+    moves: Moves
 
 
 class _Waiting(NamedTuple):
@@ -63,8 +64,7 @@ class Fleet:
         self._engine = engine
         self._launcher = Launcher()
         self.members = [Member(number, core, self._launcher, self) for number, core in enumerate(cores, 1)]
-        self.owners: dict[str, int] = {}
-        """The worker of each target node, MAIN for the main process."""
+        self._places = Places(engine, len(self.members))
         self._is_configured = asyncio.Event()
         self._steps: deque[_Step] = deque()
         self._made = 0
@@ -76,6 +76,11 @@ class Fleet:
         self._held: list[Call] | None = None
         self._waiting: list[_Waiting] = []
         self._are_all_ready = asyncio.Event()
+
+    @property
+    def owners(self) -> dict[str, int]:
+        """The worker of each target node, MAIN for the main process."""
+        return self._places.owners
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -89,7 +94,7 @@ class Fleet:
         self._engine.dispatcher.workers = self
         self._engine.target.elsewhere = self
         self._engine.target.number_apart(len(self.members) + 1, 0)
-        self._reassign()
+        self._places.assign()
         self._is_configured.set()
         try:
             await asyncio.wait_for(self._are_all_ready.wait(), _START_SECONDS)
@@ -109,8 +114,7 @@ class Fleet:
 
     def to_rpc(self) -> list[dict[str, Any]]:
         """As engine_get_info shows the workers."""
-        served = list(self.owners.values())
-        return [{**member.to_rpc(), "target_nodes": served.count(member.number)} for member in self.members]
+        return [{**member.to_rpc(), "target_nodes": self._places.count(member.number)} for member in self.members]
 
     # -- what members need -------------------------------------------------------------------------------------------
 
@@ -151,6 +155,9 @@ class Fleet:
             self._are_all_ready.set()
         self._let_in()
 
+    def counted(self) -> None:
+        self._engine.target.sessions.elsewhere = sum(member.sessions for member in self.members)
+
     def reported(self, member: Member, words: Mapping[str, Any]) -> None:
         """A worker's mirrors lost bases: ours and those of the other workers must not come back to them."""
         for name, bases in words["mirrors"].items():
@@ -166,9 +173,15 @@ class Fleet:
     def follow(self, method: Method, params: Any, result: Any) -> None:
         """See :class:`rpc.dispatch.Workers`."""
         same: Calls = ((method.name, params),)
-        calls = method.followed_by(self._engine, params or {}, result) if method.followed_by else same
-        # The descriptor has to last until it is sent, which may be after the bdev is deleted again.
-        made = [Call(name, given, _copied(self._memory_of(name, given))) for name, given in calls]
+        try:
+            calls = method.followed_by(self._engine, params or {}, result) if method.followed_by else same
+            # The descriptor has to last until it is sent, which may be after the bdev is deleted again.
+            made = [Call(name, given, _copied(self._memory_of(name, given))) for name, given in calls]
+        except Exception:  # pylint: disable=broad-except
+            _LOG.exception("workers cannot follow %s because of a bug", method.name)
+            for member in self.members:
+                member.give_up("it cannot be told what changed")
+            return
         if self._held is not None:
             self._held += made
         else:
@@ -203,7 +216,9 @@ class Fleet:
 
     def _take(self, calls: list[Call]) -> None:
         self._made += 1
-        self._steps.append(_Step(calls, self._reassign()))
+        moves = self._places.after([call.method for call in calls])
+        self._moving |= moves.keys()
+        self._steps.append(_Step(calls, moves))
         if self._mover is None:
             self._advance()
 
@@ -238,26 +253,23 @@ class Fleet:
         own = await result if hasattr(result, "__await__") else result
         return method.merge(self._engine, {0: own, **theirs}) if method.merge else own
 
+    def families(self) -> list[Family]:
+        """What there is to watch of the workers themselves."""
+        labels = [({"worker": str(member.number)}, member) for member in self.members]
+        ready = [Sample(int(member.ready), names) for names, member in labels]
+        restarts = [Sample(member.restarts, names) for names, member in labels]
+        return [
+            Family("worker_up", "gauge", "Whether a worker process serves its target nodes.", ready),
+            Family("worker_restarts_total", "counter", "How often a worker process had to be replaced.", restarts),
+        ]
+
     async def ask_all(self, method: str) -> list[Any]:
         """The results of a method in all workers that answer."""
         return list((await all_of(self.members, method)).values())
 
-    # -- who serves what ---------------------------------------------------------------------------------------------
+    # -- moving ------------------------------------------------------------------------------------------------------
 
-    def _reassign(self) -> dict[str, tuple[int, int]]:
-        engine = self._engine
-        known: dict[Bdev, frozenset[str]] = {}
-        nodes = {
-            node.name: frozenset().union(*(_bases(lun.bdev, known) for lun in node.device.luns.values()))
-            for node in engine.target.nodes.values()
-        }
-        of_main = {bdev.name for attached in engine.nvme for bdev in attached.bdevs}
-        before, self.owners = self.owners, ownership.assign(nodes, self.owners, len(self.members), of_main)
-        moves = ownership.moves(before, self.owners)
-        self._moving |= moves.keys()
-        return moves
-
-    async def _move_and_go_on(self, moves: dict[str, tuple[int, int]]) -> None:
+    async def _move_and_go_on(self, moves: Moves) -> None:
         try:
             pairs: dict[tuple[int, int], list[str]] = {}
             for name, pair in moves.items():
@@ -310,7 +322,6 @@ class Fleet:
         owner = self.owners.get(node.name)
         is_settled = owner is not None and node.name not in self._moving
         if is_settled and owner == ownership.MAIN:
-            self._engine.target.sessions.elsewhere = sum(member.sessions for member in self.members)
             return False
         member = self.members[owner - 1] if owner else None
         if is_settled and member is not None and member.ready:
@@ -338,16 +349,6 @@ class Fleet:
                 arrival.sock.close()
             elif not self.take(node, arrival):
                 self._engine.target.admit(arrival)
-
-
-def _bases(bdev: Bdev, known: dict[Bdev, frozenset[str]]) -> frozenset[str]:
-    """Names of the bdevs at the bottom of what a bdev is stacked on."""
-    found = known.get(bdev)
-    if found is None:
-        below = bdev.below()
-        found = frozenset().union(*(_bases(each, known) for each in below)) if below else frozenset((bdev.name,))
-        known[bdev] = found
-    return found
 
 
 def _who(number: int) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import logging
 import signal
@@ -156,6 +157,8 @@ def serve(descriptor: int) -> None:
     """Be a worker of the main process at the other end of the socket ``descriptor``."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they are the main process's
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)
     loop = new_event_loop()
     try:
         loop.run_until_complete(_serve(descriptor))

@@ -60,6 +60,9 @@ class Host(Protocol):
     def is_ready(self, member: Member) -> None:
         """It serves from now on."""
 
+    def counted(self) -> None:
+        """Its number of sessions changed."""
+
     def reported(self, member: Member, words: Mapping[str, Any]) -> None:
         """Something happened in the worker that nobody asked for."""
 
@@ -143,12 +146,16 @@ class Member:
             await self._bury(self._process)
 
     async def _configure(self, channel: Channel) -> None:
-        channel.send({"op": "hello", **self._host.introduction(self.number)})
-        await self._host.may_configure()
-        for call in self._host.configuration():
-            self._send_call(call, channel)
-        self.follows = True
-        channel.send({"op": "begin"})
+        try:
+            channel.send({"op": "hello", **self._host.introduction(self.number)})
+            await self._host.may_configure()
+            for call in self._host.configuration():
+                self._send_call(call, channel)
+            self.follows = True
+            channel.send({"op": "begin"})
+        except Exception:  # pylint: disable=broad-except
+            _LOG.exception("worker %d cannot be configured because of a bug", self.number)
+            self.give_up("it has no configuration")
 
     async def _ping(self) -> None:
         try:
@@ -174,6 +181,7 @@ class Member:
                 asked.set_exception(WorkerGone(str(self)))
         self._calls.clear()
         self._questions.clear()
+        self._host.counted()
 
     def give_up(self, why: str) -> None:
         """Let it be replaced by a new one."""
@@ -273,6 +281,7 @@ class Member:
             self._host.is_ready(self)
         elif words["event"] == "sessions":
             self.sessions = words["count"]
+            self._host.counted()
         else:
             self._host.reported(self, words)
 

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from ..scsi.alua import State
 from ..scsi.unit import Modes, UnitState
 
 if TYPE_CHECKING:
     from .node import TargetNode
     from .target import IscsiTarget
 
+_LOOK_SECONDS: Final = 0.2
+
 Luggage = dict[str, Any]
-"""By bdev name, what a logical unit keeps in memory."""
+"""What logical units, by their bdev, and target nodes keep in memory; as JSON takes it."""
 
 
 async def see_off(target: IscsiTarget, names: Iterable[str], seconds: int) -> Luggage:
@@ -30,38 +33,45 @@ async def see_off(target: IscsiTarget, names: Iterable[str], seconds: int) -> Lu
     sessions = [session for node in nodes for session in target.sessions.of_node(node)]
     await target.sessions.see_off(sessions, seconds)
     await asyncio.gather(*(_at_rest(target, node) for node in nodes))
-    return {lun.bdev.name: _packed(lun.state) for node in nodes for lun in node.device.luns.values()}
+    return {
+        "units": {lun.bdev.name: _packed(lun.state) for node in nodes for lun in node.device.luns.values()},
+        "access": {node.name: {str(tag): state.name for tag, state in node.device.ports.items()} for node in nodes},
+    }
 
 
 async def _at_rest(target: IscsiTarget, node: TargetNode) -> None:
-    while True:
-        left = [future for lun in node.device.luns.values() for future in target.settling.left_on(lun)]
-        if not left:
-            return
-        await asyncio.wait(left)
+    """Nothing changes the node's disks any more."""
+    luns = list(node.device.luns.values())
+    while any(lun.state.erasure is not None and not lun.state.erasure.failed for lun in luns):
+        await asyncio.sleep(_LOOK_SECONDS)  # FORMAT UNIT and SANITIZE go on without their session
+    left = [future for lun in luns for future in target.settling.left_on(lun)]
+    await asyncio.gather(*left)
 
 
 def take_over(target: IscsiTarget, names: Iterable[str], luggage: Mapping[str, Any]) -> None:
-    """The nodes are served here from now on."""
+    """The nodes are served here from now on, as they were where the luggage comes from; it may be empty."""
     for node in map(target.find_node, names):
         if node is not None:
             node.moved = False
-    for state in target.units:
-        packed = luggage.get(state.bdev.name)
+            states = luggage.get("access", {}).get(node.name, {})
+            known = {int(tag): State[state] for tag, state in states.items() if int(tag) in node.device.ports}
+            node.device.set_access(known)
+    for unit in target.units:
+        packed = luggage.get("units", {}).get(unit.bdev.name)
         if packed is not None:
-            state.modes = Modes(*packed["modes"])
-            state.loaded = packed["loaded"]
-            state.reservations.restore(packed["reservations"])
-            state.reservations.aptpl = packed["aptpl"]
-            state.reservations.generation = packed["generation"]
-            state.refresh()
+            unit.modes = Modes(*packed["modes"])
+            unit.loaded = packed["loaded"]
+            unit.reservations.restore(packed["reservations"])
+            unit.reservations.aptpl = packed["aptpl"]
+            unit.reservations.generation = packed["generation"]
+            unit.refresh()
 
 
-def _packed(state: UnitState) -> dict[str, Any]:
-    reservations = state.reservations
+def _packed(unit: UnitState) -> dict[str, Any]:
+    reservations = unit.reservations
     return {
-        "modes": list(state.modes),
-        "loaded": state.loaded,
+        "modes": list(unit.modes),
+        "loaded": unit.loaded,
         "reservations": reservations.to_plain(),
         "aptpl": reservations.aptpl,
         "generation": reservations.generation,

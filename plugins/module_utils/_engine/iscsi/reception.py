@@ -132,7 +132,12 @@ class Reception:
         reply = self._login.handle(memoryview(header), 0, memoryview(data))
         if reply.failed:
             return self._serve_here()
-        self._socket.send(b"".join(reply.response))
+        try:
+            self._socket.send(b"".join(reply.response))
+        except OSError as error:
+            _log.info("%s lost: %s", self, error.strerror)
+            self.close()
+            return False
         self._answered += 1
         self._looked_at = end
         return True

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import __version__
-from . import metrics
+from . import everywhere, metrics
 from .http import Request, Response, Route
 from .server import answer_text
 from .status_page import CONTENT_SECURITY_POLICY, PAGE
@@ -49,7 +49,7 @@ class Pages:
 
     async def sample(self) -> None:
         """To be called once a second: note the totals of all disks, and count commands before their numbers wrap."""
-        counters = await self._engine.all_counters()
+        counters = await everywhere.all_counters(self._engine)
         totals = [sum(column) for column in zip([0] * 4, *counters.values())]
         self._history.append([round(time.monotonic(), 3), *totals])
         for session in self._engine.target.sessions:
@@ -60,7 +60,7 @@ class Pages:
         return Response(answer, _JSON, HTTPStatus.OK if answer else HTTPStatus.NO_CONTENT)
 
     async def _metrics(self, _request: Request) -> Response:
-        families = await self._engine.all_metrics()
+        families = await everywhere.all_metrics(self._engine)
         return Response(metrics.text(families).encode(), metrics.CONTENT_TYPE)
 
     async def _health(self, _request: Request) -> Response:
@@ -83,7 +83,10 @@ class Pages:
     async def _state(self) -> dict[str, Any]:
         target, store = self._engine.target, self._engine.store
         nodes = list(target.nodes.values())
-        counters, connections = await self._engine.all_counters(), await self._engine.all_connections()
+        counters, connections = (
+            await everywhere.all_counters(self._engine),
+            await everywhere.all_connections(self._engine),
+        )
         return {
             "version": __version__,
             "pid": os.getpid(),
