@@ -9,9 +9,9 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from engine_process import Engine, Target, eventually
+from engine_process import Engine, Target, eventually, on_cores
 
-TWO_CORES: Final = ("-m", "0x3")
+TWO_CORES: Final = on_cores(2)
 
 
 class Cluster:

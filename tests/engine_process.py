@@ -78,6 +78,11 @@ def refused_start(archive: Path, *arguments: str | Path) -> str:
     return sentence
 
 
+def on_cores(count: int) -> tuple[str, ...]:
+    """The arguments for an engine on the first so many cores; one is what it uses without any."""
+    return ("-m", f"0x{(1 << count) - 1:x}") if count > 1 else ()
+
+
 class RpcError(Exception):
     """An error answer: SPDK's code and message."""
 
@@ -101,8 +106,7 @@ class Engine:
         self.socket = self.directory / "rpc.sock"
         self.state_dir = self.directory / "state"
         self.log = self.directory / "engine.log"
-        cores = os.environ.get("OPENLUN_CORES")
-        mask = ("-m", f"0x{(1 << int(cores)) - 1:x}") if cores and "-m" not in arguments else ()
+        mask = () if "-m" in arguments else on_cores(int(os.environ.get("OPENLUN_CORES", "1")))
         self.arguments = [*(("--state-dir", self.state_dir) if state else ()), *mask, *arguments]
         self.process: subprocess.Popen[bytes] | None = None
 

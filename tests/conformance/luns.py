@@ -14,7 +14,7 @@ from typing import Callable, Final, NamedTuple
 
 from conformance.kinds import MEBIBYTES, TGTD, Kind
 from conformance.report import FAIL, outcomes
-from engine_process import Engine, run
+from engine_process import Engine, on_cores, run
 from tgt_process import Tgtd
 
 _SECONDS: Final = 900
@@ -45,7 +45,7 @@ class Lun(NamedTuple):
 @contextmanager
 def engine_lun(archive: Path, cores: int, kind: Kind) -> Iterator[Lun]:
     """A LUN of that kind, by two portal groups of a new engine on so many cores that keeps its state."""
-    engine = Engine(archive, "-m", f"0x{(1 << cores) - 1:x}", state=True)
+    engine = Engine(archive, *on_cores(cores), state=True)
     try:
         engine.start()
         engine.initiator_group()

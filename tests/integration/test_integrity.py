@@ -16,7 +16,7 @@ from threading import Event
 from typing import Protocol
 
 import pytest
-from engine_process import Engine, Launch, Target, eventually, run
+from engine_process import Engine, Launch, Target, eventually, on_cores, run
 from pdu import cdb
 from pdu.initiator import Initiator, Outcome
 
@@ -212,7 +212,7 @@ class Host:
 def disk(request: pytest.FixtureRequest, launch: Launch, tmp_path: Path) -> Target:
     """LUN 0 is a file that can grow; the engine runs on one core, or has a worker on each of two."""
     kind, cores = request.param
-    engine = launch("-m", f"0x{(1 << cores) - 1:x}", state=True)
+    engine = launch(*on_cores(cores), state=True)
     engine.initiator_group()
     port = engine.portal_group()
     holes = kind == "holes"

@@ -83,10 +83,8 @@ class Pages:
     async def _state(self) -> dict[str, Any]:
         target, store = self._engine.target, self._engine.store
         nodes = list(target.nodes.values())
-        counters, connections = (
-            await everywhere.all_counters(self._engine),
-            await everywhere.all_connections(self._engine),
-        )
+        counters = await everywhere.all_counters(self._engine)
+        connections = await everywhere.all_connections(self._engine)
         return {
             "version": __version__,
             "pid": os.getpid(),
