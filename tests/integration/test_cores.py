@@ -153,6 +153,19 @@ def test_who_does_not_speak_iscsi_is_dropped(cluster: Cluster) -> None:
             assert initiator.is_closed()
 
 
+def test_no_more_sessions_than_allowed_on_all_workers_together(launch: Launch) -> None:
+    engine = launch(*TWO_CORES, "--wait-for-rpc")
+    engine.rpc("iscsi_set_options", max_sessions=2)
+    engine.rpc("framework_start_init")
+    cluster = Cluster(engine)
+    targets = [cluster.node(f"disk{number}") for number in range(3)]
+    with logged_in(*targets[:2]):
+        eventually(lambda: [each["sessions"] for each in cluster.workers()] == [1, 1], "the workers' word of it")
+        with targets[2].connect() as third, pytest.raises(LoginRefused) as refusal:
+            third.login(targets[2].name)
+        assert refusal.value.status == (3, 2)
+
+
 # -- changes
 
 

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,14 +16,15 @@ from typing import Any
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.fleet import Fleet
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.member import Call, WorkerGone
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.memory import NewMemory
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.memory import GivenMemory, NewMemory
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.portal import Portal
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.reception import Arrival
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.process import Logs
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.dispatch import Reply
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.method import Spread, State
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.methods import all_methods
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.service import Engine, Settings
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.service import Engine, Settings, WorkerPlace
+from engine_process import free_port
 
 
 class Recorder:
@@ -95,6 +97,8 @@ class Site:
         return self
 
     def close(self) -> None:
+        for group in self.engine.target.portal_groups.values():
+            group.close(asyncio.get_running_loop())
         self.engine.bdevs.close()
         self.fleet._launcher.close()
 
@@ -249,5 +253,85 @@ def test_a_login_waits_for_a_worker_that_starts() -> None:
         site.fleet.is_ready(site.recorders[0])  # type: ignore[arg-type]
         assert site.story == [(1, "hand_over")]
         peer.close()
+
+    with_site(test)
+
+
+# -- the whole configuration
+
+
+async def everything(site: Site, directory: Path) -> None:
+    """Objects of all kinds, a device of the main process among them."""
+    await site.rpc("bdev_null_create", name="C0n1", num_blocks=2048, block_size=512)
+    namespace = site.engine.bdevs.get("C0n1")
+    namespace.config = lambda: None  # type: ignore[method-assign]
+    attach = "bdev_nvme_attach_controller", {"name": "C0", "trtype": "PCIe", "traddr": "0000:01:00.0"}
+    controller = SimpleNamespace(bdevs=[namespace])
+    site.engine.nvme = Controllers([controller], attach)  # type: ignore[assignment]
+    await site.rpc("bdev_passthru_create", base_bdev_name="C0n1", name="P0")
+    await site.rpc("bdev_aio_create", name="A0", filename=str(directory / "disk"), size=2**20)
+    await site.rpc("bdev_split_create", base_bdev="A0", split_count=2)
+    for name in ("N0", "N1"):
+        await site.rpc("bdev_null_create", name=name, num_blocks=2048, block_size=512)
+    await site.rpc("bdev_error_create", base_name="N1")
+    await site.rpc("bdev_raid_create", name="R0", raid_level="raid1", base_bdevs=["N0", "EE_N1"])
+    latencies = ("avg_read", "p99_read", "avg_write", "p99_write")
+    times = {f"{each}_latency": 7 for each in latencies}
+    await site.rpc("bdev_delay_create", name="D0", base_bdev_name="R0", **times)
+    await site.rpc("bdev_set_qos_limit", name="D0", rw_ios_per_sec=1000)
+    await site.rpc("iscsi_create_portal_group", tag=1, portals=[{"host": "127.0.0.1", "port": str(free_port())}])
+    await site.rpc("iscsi_create_auth_group", tag=7, secrets=[{"user": "alice", "secret": "wonderland-0001"}])
+    for name, bdev in (("mirror", "D0"), ("part", "A0p1"), ("nvme", "P0")):
+        luns = [{"lun_id": 3, "bdev_name": bdev, "initiator_groups": [2], "removable": True}]
+        maps = [{"pg_tag": 1, "ig_tag": 2}]
+        await site.rpc(
+            "iscsi_create_target_node",
+            name=name, alias_name="x", pg_ig_maps=maps, luns=luns, queue_depth=8, without_lun_0=True, chap_group=7,
+        )  # fmt: skip
+    redirect = {"redirect_host": "192.0.2.1", "redirect_port": "3260"}
+    await site.rpc("iscsi_target_node_set_redirect", name="part", pg_tag=1, **redirect)
+    await site.rpc("iscsi_target_node_set_access_state", name="part", pg_tag=1, access_state="standby")
+    await site.rpc("iscsi_target_node_disable", name="mirror")
+
+
+class Controllers:
+    """NVMe controllers of the main process."""
+
+    def __init__(self, attached: list[Any], attach: tuple[str, dict[str, Any]]) -> None:
+        self._attached, self._attach = attached, attach
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._attached)
+
+    def get(self, _name: str) -> Any:
+        return self._attached[0]
+
+    def config(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        yield self._attach
+
+
+def test_a_worker_that_makes_the_calls_it_is_given_is_configured_like_the_main_process(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        await everything(site, tmp_path)
+        assert site.engine.owner_of("iqn.2016-06.io.spdk:nvme") == 0
+        worker = Engine(Settings(socket="", worker=WorkerPlace(1, 2, None)), Logs())
+        memory = worker.memory = GivenMemory()
+        for call in site.fleet.configuration():
+            memory.give(() if call.descriptor is None else (os.dup(call.descriptor),))
+            await worker.dispatcher.call(call.method, call.params, State[call.phase])
+        for subsystem in ("bdev", "iscsi"):
+            calls = site.engine.configuration_of(subsystem) or []
+            assert worker.configuration_of(subsystem) == [call for call in calls if "nvme" not in call.method]
+        assert worker.bdevs.get("C0n1").uuid == site.engine.bdevs.get("C0n1").uuid
+        with pytest.raises(OSError, match="main process"):
+            worker.bdevs.get("P0").read(0, 512)
+        # What was written here is read there.
+        for reads, writes in ((site.engine, worker), (worker, site.engine)):
+            writes.bdevs.get("M-one").write(512, b"x" * 512)
+            assert bytes(reads.bdevs.get("M-one").read(512, 512)) == b"x" * 512  # type: ignore[arg-type]
+            assert reads.bdevs.get("M-one").allocation(512, 1024) == (True, 512)
+            writes.bdevs.get("M-one").unmap(0, 4096)
+            assert reads.bdevs.get("M-one").allocation(0, 4096) == (False, 4096)
+        worker.bdevs.close()
 
     with_site(test)
