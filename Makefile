@@ -52,9 +52,9 @@ integration: venv $(COLLECTION) engine ## The engine with real clients
 	@scripts/promtool.sh
 	@$(PYTEST) tests/integration $(ARGS)
 
-conformance: venv $(COLLECTION) engine ## libiscsi's conformance suite (FAMILY=iSCSI: one family of its tests, KINDS=thin: one kind of LUN, PEER=tgtd: of tgtd)
+conformance: venv $(COLLECTION) engine ## libiscsi's conformance suite (FAMILY=iSCSI: one family of its tests, KINDS=thin: one kind of LUN, CORES=2: with workers, PEER=tgtd: of tgtd)
 	@scripts/apt.sh $(CLIENTS) $(if $(PEER),tgt)
-	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m conformance.run --family $(or $(FAMILY),ALL) --kinds "$(KINDS)" --peer "$(PEER)"
+	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m conformance.run --family $(or $(FAMILY),ALL) --kinds "$(KINDS)" --cores "$(or $(CORES),1)" --peer "$(PEER)"
 
 fuzz: venv $(COLLECTION) engine ## Attack the engine with wrong PDUs, texts and orders (MINUTES=10, SEED=...)
 	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m fuzz.run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))

@@ -78,6 +78,11 @@ def refused_start(archive: Path, *arguments: str | Path) -> str:
     return sentence
 
 
+def on_cores(count: int) -> tuple[str, ...]:
+    """The arguments for an engine on the first so many cores; one is what it uses without any."""
+    return ("-m", f"0x{(1 << count) - 1:x}") if count > 1 else ()
+
+
 class RpcError(Exception):
     """An error answer: SPDK's code and message."""
 
@@ -93,7 +98,7 @@ def die_with_parent() -> None:
 
 
 class Engine:
-    """An engine process. ``python`` is the interpreter that runs it, ``arguments`` come after ``serve -r SOCKET``."""
+    """An engine process. ``arguments`` come after ``serve -r SOCKET``; OPENLUN_CORES=2 in the environment adds -m."""
 
     def __init__(self, archive: Path, *arguments: str | Path, state: bool = False, python: Path | None = None) -> None:
         self.archive = archive
@@ -102,7 +107,8 @@ class Engine:
         self.socket = self.directory / "rpc.sock"
         self.state_dir = self.directory / "state"
         self.log = self.directory / "engine.log"
-        self.arguments = [*(("--state-dir", self.state_dir) if state else ()), *arguments]
+        mask = () if "-m" in arguments else on_cores(int(os.environ.get("OPENLUN_CORES", "1")))
+        self.arguments = [*(("--state-dir", self.state_dir) if state else ()), *mask, *arguments]
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Engine:

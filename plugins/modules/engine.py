@@ -75,7 +75,9 @@ options:
   cpumask:
     description:
       - Cores the engine runs on, as a mask such as V(0xF0) or a list such as V([4-7]).
-      - Default is all cores.
+      - With several cores a worker process runs on each, and serves its share of the target nodes. With one core,
+        or without this option, a single process does everything.
+      - Default is one process on all cores.
     type: str
   spin:
     description:

@@ -14,7 +14,7 @@ from typing import Callable, Final, NamedTuple
 
 from conformance.kinds import MEBIBYTES, TGTD, Kind
 from conformance.report import FAIL, outcomes
-from engine_process import Engine, run
+from engine_process import Engine, on_cores, run
 from tgt_process import Tgtd
 
 _SECONDS: Final = 900
@@ -43,9 +43,9 @@ class Lun(NamedTuple):
 
 
 @contextmanager
-def engine_lun(archive: Path, kind: Kind) -> Iterator[Lun]:
-    """A LUN of that kind, by two portal groups of a new engine that keeps its state."""
-    engine = Engine(archive, state=True)
+def engine_lun(archive: Path, cores: int, kind: Kind) -> Iterator[Lun]:
+    """A LUN of that kind, by two portal groups of a new engine on so many cores that keeps its state."""
+    engine = Engine(archive, *on_cores(cores), state=True)
     try:
         engine.start()
         engine.initiator_group()

@@ -48,6 +48,7 @@ def main() -> int:
     parser.add_argument("--family", default="ALL", help="ALL, SCSI, iSCSI, or a suite such as SCSI.Read10")
     parser.add_argument("--kinds", default="", help=f"some of {', '.join(kind.name for kind in KINDS)}; all by default")
     parser.add_argument("--peer", default="", choices=("", "tgtd"), help="the target to test instead of the engine")
+    parser.add_argument("--cores", type=int, default=1, help="how many the engine runs on, counted from the first")
     parser.add_argument("--archive", type=Path, default=ROOT / "build" / "openlun-iscsi.pyz")
     options = parser.parse_args()
     there = [kind for kind in KINDS if not options.peer or kind.name in TGTD]
@@ -62,8 +63,8 @@ def main() -> int:
         print(f"Kinds of LUN: {', '.join(kind.name for kind in there)}.", file=sys.stderr)
         return 2
     kinds = [kind for kind in kinds if any(map(kind.is_for, tests))]
-    fresh = tgtd_lun if options.peer else functools.partial(engine_lun, options.archive)
-    results = RESULTS / options.peer
+    fresh = tgtd_lun if options.peer else functools.partial(engine_lun, options.archive, options.cores)
+    results = RESULTS / options.peer / (f"{options.cores}-cores" if options.cores > 1 else "")
     found = {kind.name: _run_kind(fresh, kind, tests, options.family, results) for kind in kinds}
     best = {name: _best(*outcome) for name, outcome in found.items()}
     skipped = {kind.name: _reasons(results, kind, options.family, best[kind.name]) for kind in kinds}

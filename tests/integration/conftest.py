@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cluster import TWO_CORES, Cluster
 from engine_process import Engine, Launch, Target
 from role_play import Place
 from self_signed import self_signed
@@ -113,3 +114,11 @@ def place() -> Iterator[Place]:
     place = Place()
     yield place
     place.remove()
+
+
+@pytest.fixture
+def cluster(launch: Launch) -> Iterator[Cluster]:
+    """An engine on two cores, with nothing in it but a portal and an initiator group."""
+    cluster = Cluster(launch(*TWO_CORES, state=True))
+    yield cluster
+    assert "Traceback" not in cluster.engine.words()

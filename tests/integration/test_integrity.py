@@ -16,7 +16,7 @@ from threading import Event
 from typing import Protocol
 
 import pytest
-from engine_process import Engine, Launch, Target, eventually, run
+from engine_process import Engine, Launch, Target, eventually, on_cores, run
 from pdu import cdb
 from pdu.initiator import Initiator, Outcome
 
@@ -208,14 +208,15 @@ class Host:
         self.steps += 1
 
 
-@pytest.fixture(params=["thick", "holes", "direct"])
+@pytest.fixture(params=[("thick", 1), ("holes", 1), ("direct", 1), ("thick", 2), ("direct", 2)], ids=str)
 def disk(request: pytest.FixtureRequest, launch: Launch, tmp_path: Path) -> Target:
-    """LUN 0 is a file that can grow."""
-    engine = launch(state=True)
+    """LUN 0 is a file that can grow; the engine runs on one core, or has a worker on each of two."""
+    kind, cores = request.param
+    engine = launch(*on_cores(cores), state=True)
     engine.initiator_group()
     port = engine.portal_group()
-    holes = request.param == "holes"
-    how = {"fallocate": holes, "sparse": holes, "direct": request.param == "direct"}
+    holes = kind == "holes"
+    how = {"fallocate": holes, "sparse": holes, "direct": kind == "direct"}
     bdev = engine.aio("D", tmp_path / "disk", size=BLOCKS * BLOCK, **how)
     engine.aio("Other", tmp_path / "other", size=BLOCKS * BLOCK)
     return Target(engine, port, engine.node("disk", bdev))

@@ -34,6 +34,7 @@ def test_the_unit_runs_the_engine_as_its_own_user_and_waits_until_it_is_ready() 
     assert unit["Type"] == "notify"
     assert unit["User"] == unit["Group"] == "openlun-iscsi"
     assert unit["Restart"] == "on-failure"
+    assert unit["KillMode"] == "mixed"
     assert unit["ExecStart"] == (
         "/usr/bin/python3 -I /opt/openlun-iscsi/openlun-iscsi.pyz serve"
         " -r /run/openlun-iscsi/rpc.sock --state-dir /var/lib/openlun-iscsi"

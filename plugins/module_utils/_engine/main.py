@@ -86,6 +86,13 @@ def rpc(options: argparse.Namespace) -> int:
     return 0
 
 
+def work(options: argparse.Namespace) -> int:
+    from .cores.follower import serve as run
+
+    run(options.fd, options.spin)
+    return 0
+
+
 def version(_options: argparse.Namespace) -> int:
     sys.stdout.write(f"openlun-iscsi {__version__}\n")
     return 0
@@ -112,6 +119,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve(commands)
     _add_rpc(commands)
+    # How the engine starts its workers; people have no use for it, so that it has no help.
+    worker = commands.add_parser("worker", allow_abbrev=False)
+    worker.set_defaults(command=work)
+    worker.add_argument("--fd", type=int, required=True)
+    worker.add_argument("--spin", type=_microseconds, required=True)
     commands.add_parser("version", help="print the version").set_defaults(command=version)
     return parser
 
@@ -151,7 +163,12 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument(
         "--json-ignore-init-errors", action="store_true", help="go on when a call of the configuration file fails"
     )
-    parser.add_argument("-m", "--cpumask", metavar="MASK", help="run on these cores only: 0xF or [0,2-4]")
+    parser.add_argument(
+        "-m",
+        "--cpumask",
+        metavar="MASK",
+        help="run on these cores only: 0xF or [0,2-4]; with several of them, a worker process on each",
+    )
     parser.add_argument(
         "--spin",
         metavar="MICROSECONDS",

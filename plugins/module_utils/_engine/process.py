@@ -19,6 +19,7 @@ from .errors import EngineError, Invalid
 
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
+_PR_SET_NAME: Final = 15  # linux/prctl.h
 _KEPT_MEMORY: Final = 64 * 1024 * 1024
 
 NOTICE: Final = 25
@@ -98,6 +99,13 @@ def keep_freed_memory() -> None:
         mallopt(_M_MMAP_THRESHOLD, _KEPT_MEMORY // 2)
 
 
+def name_process(name: str) -> None:
+    """The name of this process in lists of processes: up to 15 bytes (prctl(2), PR_SET_NAME)."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+
+
 class PidFile:
     """Holds this process's number while it runs."""
 
@@ -130,11 +138,15 @@ class Logs:
         self._root = logging.getLogger(__package__)
         self._flags = dict.fromkeys(self.FLAGS, False)
 
-    def open(self, level: str) -> None:
-        """``level`` is a level's name, or ``@`` and a file that has one. Raises EngineError."""
+    def open(self, level: str, who: str = "") -> None:
+        """``level`` is a level's name, or ``@`` and a file that has one; ``who`` is named in each line.
+
+        Raises EngineError.
+        """
         logging.addLevelName(NOTICE, "NOTICE")
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(_JournalFormatter() if _stderr_is_journal() else _TerminalFormatter())
+        prefix = f"{who}: " if who else ""
+        handler.setFormatter(_JournalFormatter(prefix) if _stderr_is_journal() else _TerminalFormatter(prefix))
         for target in (self._root, logging.getLogger("asyncio")):
             target.handlers = [handler]
             target.propagate = False
@@ -191,8 +203,9 @@ def _stderr_is_journal() -> bool:
 
 
 class _TerminalFormatter(logging.Formatter):
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
+    def __init__(self, prefix: str) -> None:
+        words = f"%(asctime)s.%(msecs)03d %(levelname)s {prefix}%(name)s: %(message)s"
+        super().__init__(words, "%Y-%m-%d %H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
         record.name = record.name.rpartition("_engine.")[2]
@@ -201,6 +214,9 @@ class _TerminalFormatter(logging.Formatter):
 
 class _JournalFormatter(logging.Formatter):
     """sd-daemon(3): a priority in angle brackets begins every line; the journal adds the time."""
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(f"{prefix}%(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
         prefix = f"<{_SYSLOG_PRIORITY.get(record.levelno, 7)}>"

@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, Final, NamedTuple
 
 from . import __version__
 from .bdev.base import Bdev, BdevRegistry
@@ -37,11 +37,16 @@ from .rpc.dispatch import Dispatcher
 from .rpc.method import WRONG_STATE, RpcError, State
 from .rpc.methods import all_methods
 from .rpc.methods.iscsi import TARGET_NODE
+from .rpc.methods.worker import METHODS as INTERNAL
 from .rpc.notifications import UNREGISTER, Notifications
 from .rpc.server import RpcServer
 from .systemd import Watchdog, notify_systemd
 from .tuning import Tuning
 from .web import Web, WebSettings
+
+if TYPE_CHECKING:
+    from .cores.fleet import Fleet
+    from .cores.memory import Memory
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,8 +56,17 @@ _GC_FIRST_GENERATION: Final = 50_000
 """The data path makes no cycles; the collector has little to find and should look rarely."""
 
 
+class WorkerPlace(NamedTuple):
+    """Which worker an engine is: ``number`` from 1, ``among`` so many."""
+
+    number: int
+    among: int
+    state_dir: str | None
+    """The main process's, for what is a file of its own there."""
+
+
 class Settings(NamedTuple):
-    """The command line of ``serve``."""
+    """The command line of ``serve``, or what the main process told a worker."""
 
     socket: str
     state_dir: str | None = None
@@ -65,6 +79,7 @@ class Settings(NamedTuple):
     web: WebSettings | None = None
     drain_seconds: int = DEFAULT_DRAIN_SECONDS
     spin_microseconds: int = 0
+    worker: WorkerPlace | None = None
 
 
 class Engine:
@@ -90,13 +105,21 @@ class Engine:
         self.nvme = NvmeControllers(self.submit)
         self.tuning = Tuning()
         self.iscsi_options_set = False
-        kept = ReservationFiles(settings.state_dir, self.submit) if settings.state_dir else None
-        self.target = IscsiTarget(self.bdevs, kept)
+        worker = settings.worker
+        state_dir = worker.state_dir if worker is not None else settings.state_dir
+        kept = ReservationFiles(state_dir, self.submit) if state_dir else None
+        self.target = IscsiTarget(self.bdevs, kept, has_portals=worker is None)
         self.notifications = Notifications()
         self.initialized = asyncio.Event()
         self.store = Store(StateFile(settings.state_dir) if settings.state_dir else None, self)
-        self.dispatcher = Dispatcher(self, all_methods(), self.store)
-        self.server = RpcServer(settings.socket, self.dispatcher, self.store.commit)
+        methods = all_methods()
+        self.dispatcher = Dispatcher(self, methods if worker is None else [*methods, *INTERNAL], self.store)
+        self.server = RpcServer(settings.socket, self.dispatcher, self.commit)
+        self.fleet: Fleet | None = None
+        """The workers, when there are several cores."""
+        self.memory: Memory | None = None
+        """Where bdevs get memory that processes share; None where they need not."""
+        self._report: Callable[[], None] | None = None
         self._web = Web(settings.web, self) if settings.web is not None else None
         self._pid_file = PidFile(settings.pid_file) if settings.pid_file else None
         self._stop = asyncio.Event()
@@ -125,19 +148,18 @@ class Engine:
             await self._stop.wait()
             watchdog.stop()
         finally:
-            await self._close()
+            await self.close(self.settings.drain_seconds)
 
     async def _start(self) -> None:
-        if self.settings.cpumask:
-            pin(parse_cpumask(self.settings.cpumask))
-        with contextlib.suppress(OSError, ValueError):
-            raise_file_limit()
-        keep_freed_memory()
+        cores = parse_cpumask(self.settings.cpumask) if self.settings.cpumask else set()
+        self._prepare_process(cores)
         self.server.lock()
         if self.store.state is not None:
             self.store.state.lock()
         if self._pid_file is not None:
             self._pid_file.write()
+        if len(cores) > 1:
+            self._make_fleet(sorted(cores))
         sections = self._saved() if self.store.state is not None else None
         if self.settings.wait_for_rpc:
             self._pending = sections
@@ -152,6 +174,26 @@ class Engine:
         notify_systemd("READY=1")
         _LOG.log(NOTICE, "openlun-iscsi %s serves RPC on %s (pid %d)", __version__, self.settings.socket, os.getpid())
 
+    def _prepare_process(self, cores: set[int]) -> None:
+        if cores:
+            pin(cores)
+        with contextlib.suppress(OSError, ValueError):
+            raise_file_limit()
+        keep_freed_memory()
+
+    def _make_fleet(self, cores: list[int]) -> None:
+        from .cores.fleet import Fleet
+        from .cores.memory import NewMemory
+
+        self.memory = NewMemory()
+        self.fleet = Fleet(self, cores)
+        self.fleet.launch()
+
+    def become_worker(self, memory: Memory, report: Callable[[], None]) -> None:
+        """Instead of :meth:`run`: somebody else says what to do. ``report`` is for what nobody asked for."""
+        self.memory, self._report = memory, report
+        self._prepare_process(parse_cpumask(self.settings.cpumask or ""))
+
     async def _listen(self) -> None:
         await self.server.start()
         if self._web is not None:
@@ -162,6 +204,8 @@ class Engine:
         notify_systemd(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         _LOG.log(NOTICE, "SIGHUP: log level, certificates and credentials are read again")
         self.logs.reload(self.settings.log_level)
+        if self.fleet is not None:
+            self.fleet.follow(self.dispatcher.methods["log_set_level"], {"level": self.logs.level}, True)
         if self._web is not None:
             self._web.reload()
         notify_systemd("READY=1")
@@ -180,6 +224,8 @@ class Engine:
             await self._restore(saved)
         elif self.settings.config:
             await self._load(self.settings.config)
+        if self.fleet is not None:
+            await self.fleet.start()
         self.dispatcher.state = State.RUNTIME
         self.store.complete = True
         try:
@@ -269,9 +315,29 @@ class Engine:
 
     def changed(self) -> None:
         """Something changed that nobody asked for: save it soon."""
+        if self._report is not None:
+            self._report()
+            return
         saving = asyncio.ensure_future(self.store.commit())
         # When it fails, the store says so and tries again.
         saving.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def commit(self) -> None:
+        """Return when everything changed so far is saved, and done in the workers too. Raises EngineError."""
+        if self.fleet is None:
+            await self.store.commit()
+        else:
+            both = await asyncio.gather(self.store.commit(), self.fleet.caught_up(), return_exceptions=True)
+            for error in filter(None, both):
+                raise error
+
+    def workers_waiting(self) -> contextlib.AbstractContextManager[None]:
+        """Meanwhile nothing is told to workers; they follow at the end, unless it is an exception."""
+        return self.fleet.holding() if self.fleet is not None else contextlib.nullcontext()
+
+    def owner_of(self, node: str) -> int:
+        """The number of the worker that serves a target node; 0 is this process."""
+        return self.fleet.owners.get(node, 0) if self.fleet is not None else 0
 
     def remove_bdev(self, bdev: Bdev) -> None:
         """What is made of it and its LUNs go first; who listens to notifications learns of it."""
@@ -291,9 +357,11 @@ class Engine:
         self.loop.remove_signal_handler(number)
         self._stop.set()
 
-    async def _close(self) -> None:
+    async def close(self, drain_seconds: int) -> None:
+        """Let initiators log out for so long, flush, give everything back."""
         notify_systemd("STOPPING=1")
-        steps = (self._stop_web, self.server.close, self._drain, self._flush, self.store.close, self.nvme.close)
+        drain = functools.partial(self._drain, drain_seconds)
+        steps = (self._stop_web, self.server.close, drain, self._flush, self.store.close, self.nvme.close)
         for step in steps:
             try:
                 await step()
@@ -308,8 +376,9 @@ class Engine:
         if self._web is not None:
             await self._web.close()
 
-    async def _drain(self) -> None:
-        await self.target.shutdown(self.settings.drain_seconds)
+    async def _drain(self, seconds: int) -> None:
+        ending = [self.target.shutdown(seconds), *([self.fleet.stop(seconds)] if self.fleet is not None else [])]
+        await asyncio.gather(*ending)
 
     async def _flush(self) -> None:
         """Everything written survives a power cut after this."""

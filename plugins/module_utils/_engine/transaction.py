@@ -55,7 +55,7 @@ async def apply(engine: Engine, calls: list[Call]) -> list[Any]:
     _check(engine, calls)
     results = []
     async with engine.dispatcher.alone():
-        with engine.store.frozen():
+        with engine.store.frozen(), engine.workers_waiting():
             savepoint = Savepoint(engine, calls)
             try:
                 for number, call in enumerate(calls):

@@ -62,7 +62,7 @@ class Web:
 
     async def _sample(self) -> None:
         while True:
-            self._pages.sample()
+            await self._pages.sample()
             await asyncio.sleep(_SAMPLE_SECONDS)
 
     def reload(self) -> None:

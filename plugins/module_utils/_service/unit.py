@@ -53,6 +53,8 @@ def unit_text(settings: Settings) -> str:
         ("ExecReload", "/bin/kill -HUP $MAINPID"),
         ("Restart", "on-failure"),
         ("RestartSec", "1"),
+        # The main process tells its workers to stop, when their initiators have been asked to log out.
+        ("KillMode", "mixed"),
         ("TimeoutStopSec", str(60 + (settings.drain_seconds or 0))),
         ("WatchdogSec", "60"),
         # root is named, too: then systemd gives it the state directory, and takes that back for another user.

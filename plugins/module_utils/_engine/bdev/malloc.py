@@ -7,14 +7,39 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+import os
 
 from ..errors import EngineError
-from .base import Buffer
+from .base import Buffer, check_blocks
 from .blank import BlankBdev
 
 
+def shared_memory(name: str, num_blocks: int, block_size: int) -> int:
+    """A descriptor of memory for a device of that size which processes can share. Raises EngineError."""
+    check_blocks(name, num_blocks, block_size)
+    try:
+        memory = os.memfd_create(f"bdev {name}"[:200], os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(memory, _map_begins(num_blocks * block_size) + num_blocks)
+        except BaseException:
+            os.close(memory)
+            raise
+    except (OSError, OverflowError) as error:
+        wrapped = error if isinstance(error, OSError) else OSError(12, str(error))
+        raise EngineError.from_os(wrapped, f"bdev {name}: cannot get {num_blocks * block_size} bytes") from error
+    return memory
+
+
+def _map_begins(size: int) -> int:
+    """Where, behind the blocks, shared memory has the map of those that take space."""
+    return -(-size // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+
+
 class MallocBdev(BlankBdev):
-    """Anonymous memory, taken page by page as it is written. READs are views of it, not copies."""
+    """Memory, taken page by page as it is written. READs are views of it, not copies.
+
+    It is anonymous, or shared with other processes of the engine, of which one uses it at a time.
+    """
 
     product_name = "Malloc disk"
     consumes_inline = True
@@ -31,16 +56,26 @@ class MallocBdev(BlankBdev):
         block_size: int,
         uuid: str | None = None,
         physical_block_size: int | None = None,
+        shared: int | None = None,
     ) -> None:
+        """``shared`` is a descriptor of :func:`shared_memory`, which belongs to the device from now on."""
         super().__init__(name, num_blocks, block_size, uuid, physical_block_size)
+        self.shared = shared
+        self._written: bytearray | mmap.mmap
+        """A byte for each block: 1 when it takes space."""
         try:
-            self._memory = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            if shared is None:
+                self._memory = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+                self._written = bytearray(num_blocks)
+            else:
+                self._memory = mmap.mmap(shared, self.size)
+                self._written = mmap.mmap(shared, num_blocks, offset=_map_begins(self.size))
         except (OSError, OverflowError, ValueError) as error:
             wrapped = error if isinstance(error, OSError) else OSError(12, str(error))
             raise EngineError.from_os(wrapped, f"bdev {name}: cannot get {self.size} bytes of memory") from error
         self.memory = self._view = memoryview(self._memory)
-        self._written = bytearray(num_blocks)
-        """A byte for each block: 1 when it takes space."""
+        # What is given back of shared memory has to be taken from all who share it.
+        self._release = mmap.MADV_DONTNEED if shared is None else mmap.MADV_REMOVE
 
     def read(self, offset: int, length: int) -> Buffer:
         return self._view[offset : offset + length]
@@ -81,7 +116,7 @@ class MallocBdev(BlankBdev):
             self._view[offset:end] = bytes(length)
             return
         self._view[offset:inner] = bytes(inner - offset)
-        self._memory.madvise(mmap.MADV_DONTNEED, inner, inner_end - inner)
+        self._memory.madvise(self._release, inner, inner_end - inner)
         self._view[inner_end:end] = bytes(end - inner_end)
 
     def allocation(self, offset: int, length: int) -> tuple[bool, int]:
@@ -100,6 +135,9 @@ class MallocBdev(BlankBdev):
         # A READ that is being answered may still show this memory; it is unmapped when that view goes.
         with contextlib.suppress(BufferError):
             self._memory.close()
+        if self.shared is not None:
+            os.close(self.shared)
+            self.shared = None
 
     def io_types(self) -> set[str]:
         return super().io_types() | {"compare", "copy", "abort"}

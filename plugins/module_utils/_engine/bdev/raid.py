@@ -202,6 +202,12 @@ class MirrorBdev(RaidBdev):
         self._give_up(base, "it is deleted")
         return True
 
+    def lose_named(self, name: str) -> None:
+        """Another process of the engine gave the base of that name up."""
+        for base in self.bases:
+            if base.name == name:
+                self._give_up(base, "another process of the engine met an error of it")
+
     def _give_up(self, base: Bdev, why: object) -> None:
         if base in self.bases and len(self.bases) > 1:
             _LOG.error("bdev %s goes on without its mirror %s: %s", self.name, base.name, why)

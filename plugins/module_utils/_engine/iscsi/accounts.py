@@ -96,7 +96,7 @@ class Accounts:
         yield from sorted(now.items())
 
 
-def connection_to_rpc(connection: Connection) -> dict[str, Any]:
+def connection_to_rpc(connection: Connection, worker: int = 0) -> dict[str, Any]:
     """As iscsi_get_connections gives it; initiator, portal group and counters are ours."""
     session = connection.session
     node = session.node if session else None
@@ -110,7 +110,7 @@ def connection_to_rpc(connection: Connection) -> dict[str, Any]:
         "initiator_addr": connection.peer,
         "target_addr": connection.local,
         "target_node_name": node.name.partition(":")[2] if node else "",
-        "thread_name": "iscsi_poll_group_0",
+        "thread_name": f"iscsi_poll_group_{worker}",
         "initiator_name": session.initiator if session else "",
         "portal_group_tag": connection.portal.tag,
         "commands": session.count_commands() if session else 0,

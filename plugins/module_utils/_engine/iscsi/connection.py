@@ -46,7 +46,10 @@ _KEEPALIVE: Final = (
 class Connection(Worker):
     """One initiator's TCP connection."""
 
-    def __init__(self, sock: socket.socket, portal: Portal, target: IscsiTarget, shared: SharedBuffer) -> None:
+    def __init__(
+        self, sock: socket.socket, portal: Portal, target: IscsiTarget, shared: SharedBuffer, answered: int = 0
+    ) -> None:
+        """``answered`` of the first PDUs have their answers already."""
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for option, value in _KEEPALIVE:
@@ -68,6 +71,7 @@ class Connection(Worker):
         """Seconds for which nothing moved that should have."""
 
         self._login: Login | None = Login(target, portal.tag, self.peer)
+        self._answered = answered
         target.clock.watch(self, _LOGIN_SECONDS)
 
     def __str__(self) -> str:
@@ -83,8 +87,11 @@ class Connection(Worker):
         opcode = view[at] & pdu.OPCODE_MASK
         is_login = opcode == pdu.LOGIN
         reply = self._login.handle(view, at, data) if is_login else self._login.invalid(opcode)
-        for part in reply.response:
-            self.queue_raw(part)
+        if self._answered:
+            self._answered -= 1
+        else:
+            for part in reply.response:
+                self.queue_raw(part)
         if reply.failed:
             self.finish_and_close()
         elif reply.session is not None:

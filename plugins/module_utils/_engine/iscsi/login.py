@@ -271,6 +271,8 @@ class Login:
             raise Refusal(refusal.REMOVED, f"target node {wish.node.name} is being removed")
         if wish.node is not None and not wish.node.enabled:
             raise Refusal(refusal.SERVICE_UNAVAILABLE, f"target node {wish.node.name} is disabled")
+        if wish.node is not None and wish.node.moved:
+            raise Refusal(refusal.SERVICE_UNAVAILABLE, f"target node {wish.node.name} goes to another process")
         return flags, self._join(wish.joins, request.cid) if wish.joins is not None else self._open_session(wish)
 
     def _join(self, session: Session, cid: int) -> Session:
@@ -299,7 +301,7 @@ class Login:
             group = wish.node.admitting(self._origin.tag, wish.initiator, self._origin.address)
             session.nexus.group = group.tag if group is not None else None
         target.reinstate(session)
-        if len(target.sessions) >= target.options.max_sessions:
+        if target.sessions.are_all:
             raise Refusal(
                 refusal.OUT_OF_RESOURCES, f"all {target.options.max_sessions} sessions (max_sessions) are in use"
             )

@@ -77,6 +77,8 @@ class TargetNode:
         """Otherwise nobody may log in, and nobody finds it by discovery."""
         self.leaving = False
         """Being deleted: nobody may log in any more."""
+        self.moved = False
+        """Another process serves it."""
         self.add_maps(maps)
 
     def add_maps(self, maps: list[Map]) -> None:

@@ -133,6 +133,11 @@ class Receiver(Sender):
             _log.error("%s dropped: bug in the engine", self, exc_info=error)
             self.close()
 
+    def feed(self, data: bytes) -> None:
+        """Handle first what somebody else received from the socket."""
+        self._tail = data
+        self.guarded(self._handle_tail)
+
     def _receive(self) -> int:
         """Receive what is there; gives the number of bytes in the shared buffer that are to be handled."""
         view = self.buffers.view

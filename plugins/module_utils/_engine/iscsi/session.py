@@ -198,6 +198,13 @@ class SessionTable:
     def __init__(self) -> None:
         self._by_tsih: dict[int, Session] = {}
         self._last_tsih = 0
+        self._step = 1
+        self.on_change: Callable[[int], None] | None = None
+        """Told how many there are."""
+
+    def use_every(self, step: int, first: int) -> None:
+        """Of the session handles only every so manieth, so that the other processes of a target have others."""
+        self._step, self._last_tsih = step, first
 
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._by_tsih.values()))
@@ -210,8 +217,9 @@ class SessionTable:
 
     def new_tsih(self) -> int:
         """1..65535, not in use. Raises Busy when all are."""
-        for _each in range(0xFFFF):
-            self._last_tsih = self._last_tsih % 0xFFFF + 1
+        most = 0xFFFF // self._step * self._step
+        for _each in range(0xFFFF // self._step):
+            self._last_tsih = (self._last_tsih + self._step) % most or most
             if self._last_tsih not in self._by_tsih:
                 return self._last_tsih
         raise Busy("all 65535 session handles are in use")
@@ -220,10 +228,14 @@ class SessionTable:
         self._by_tsih[session.tsih] = session
         if session.nexus is not None:
             session.nexus.device.join(session.nexus)
+        if self.on_change is not None:
+            self.on_change(len(self))
 
     def remove(self, session: Session) -> None:
         if self._by_tsih.pop(session.tsih, None) is not None and session.nexus is not None:
             session.nexus.device.leave(session.nexus)
+        if self.on_change is not None:
+            self.on_change(len(self))
 
     def of_node(self, node: TargetNode) -> list[Session]:
         return [session for session in self if session.node is node]

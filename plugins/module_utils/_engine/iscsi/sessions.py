@@ -37,7 +37,14 @@ class Sessions(SessionTable):
         self.connections: set[Connection] = set()
         self.are_ending = False
         """The target stops: nobody is waited for."""
+        self.elsewhere = 0
+        """Sessions with the same target that other processes serve."""
         self._departures: set[asyncio.Event] = set()
+
+    @property
+    def are_all(self) -> bool:
+        """There is no room for one more."""
+        return len(self) + self.elsewhere >= self._options.max_sessions
 
     # -- beginning ---------------------------------------------------------------------------------------------------
 
@@ -50,7 +57,7 @@ class Sessions(SessionTable):
                     for lun_id in session.nexus.device.luns:
                         session.nexus.attend(lun_id, NexusLossOccurred)
         away = self.oldest_away()
-        if away is not None and len(self) >= self._options.max_sessions:
+        if away is not None and self.are_all:
             self.end(away, "its place (max_sessions) is needed")
 
     def join(self, session: Session, cid: int) -> None:

@@ -27,6 +27,7 @@ from .names import comparable, full_name
 from .node import Map, Redirect, TargetNode
 from .options import Options
 from .portal import Portal, PortalGroup
+from .reception import Arrival, Elsewhere, Reception
 from .session import Session
 from .sessions import Sessions
 from .settling import Settling
@@ -42,8 +43,12 @@ Tags = tuple[int, int]
 class IscsiTarget:
     """Owns everything iSCSI. Every operation is all or nothing and raises EngineError that names its object."""
 
-    def __init__(self, bdevs: BdevRegistry, reservations: ReservationStore | None = None) -> None:
+    def __init__(
+        self, bdevs: BdevRegistry, reservations: ReservationStore | None = None, has_portals: bool = True
+    ) -> None:
+        """Without portals, connections come by :meth:`admit` only."""
         self._bdevs = bdevs
+        self._has_portals = has_portals
         self.units = Units(reservations)
         self.options = Options()
         self.portal_groups: dict[int, PortalGroup] = {}
@@ -56,8 +61,13 @@ class IscsiTarget:
         self.settling = Settling()
         self.serving = False
         """Portals listen. Before that they are only bound, so that nobody finds half a configuration."""
+        self.elsewhere: Elsewhere | None = None
+        """The other processes that serve target nodes, if there are any."""
+        self.receptions: set[Reception] = set()
         self._nodes_by_comparable: dict[str, TargetNode] = {}
         self._connection_number = 0
+        self._connection_step = 1
+        self._number = 0
         self._shared = SharedBuffer()
         self._farewells: set[asyncio.Task[None]] = set()
 
@@ -83,6 +93,8 @@ class IscsiTarget:
 
     def open_portals(self, group: PortalGroup) -> None:
         """Bind the portals and, when it is time, listen; all of them or none. Raises EngineError."""
+        if not self._has_portals:
+            return
         group.bind()
         if self.serving and not group.waiting:
             try:
@@ -93,7 +105,7 @@ class IscsiTarget:
 
     def start_portal_group(self, tag: int) -> None:
         group = self.portal_group(tag)
-        if self.serving:
+        if self.serving and self._has_portals:
             group.listen(asyncio.get_running_loop(), self._accept)
         group.waiting = False
 
@@ -239,6 +251,8 @@ class IscsiTarget:
         if node.leaving:
             raise Busy(f"target node {node.name} is being deleted already")
         node.leaving = True
+        if self.elsewhere is not None:
+            await self.elsewhere.see_off(node, _LOGOUT_SECONDS)
         await self.sessions.see_off(self.sessions.of_node(node), _LOGOUT_SECONDS)
         self.nodes.pop(node.name, None)
         self._nodes_by_comparable.pop(comparable(node.name), None)
@@ -333,7 +347,7 @@ class IscsiTarget:
         """Let initiators in: the configuration is complete. Raises EngineError when a portal cannot listen."""
         self.serving = True
         failures = []
-        for group in self.portal_groups.values():
+        for group in self.portal_groups.values() if self._has_portals else ():
             if not group.waiting:
                 try:
                     group.listen(asyncio.get_running_loop(), self._accept)
@@ -342,8 +356,14 @@ class IscsiTarget:
         if failures:
             raise EngineError("; ".join(failures))
 
+    def number_apart(self, step: int, first: int) -> None:
+        """Be process number ``first`` of ``step``: sessions and connections get numbers that the others do not use."""
+        self._number = self._connection_number = first
+        self._connection_step = step
+        self.sessions.use_every(step, first)
+
     def next_connection_number(self) -> int:
-        self._connection_number += 1
+        self._connection_number += self._connection_step
         return self._connection_number
 
     def reinstate(self, session: Session) -> None:
@@ -359,7 +379,8 @@ class IscsiTarget:
 
         ``commands`` are those of the session, which connections share.
         """
-        return [connection_to_rpc(each) for each in sorted(self.sessions.connections, key=lambda each: each.number)]
+        everybody = sorted(self.sessions.connections, key=lambda each: each.number)
+        return [connection_to_rpc(each, self._number) for each in everybody]
 
     async def shutdown(self, seconds: int = DEFAULT_DRAIN_SECONDS) -> None:
         """Stop accepting, ask everybody to log out, wait up to ``seconds``, drop those that are left."""
@@ -368,18 +389,40 @@ class IscsiTarget:
         for group in self.portal_groups.values():
             group.close(loop)
         self.sessions.are_ending = True
+        for reception in list(self.receptions):
+            reception.close()
         await self.sessions.see_off(list(self.sessions), seconds)
         for connection in list(self.sessions.connections):
             connection.close()
         await asyncio.gather(*self._farewells, return_exceptions=True)
 
     def _accept(self, sock: socket.socket, portal: Portal) -> None:
+        arrival = Arrival(sock, portal)
+        if self.elsewhere is None:
+            self.admit(arrival)
+            return
         try:
-            self.sessions.connections.add(Connection(sock, portal, self, self._shared))
+            Reception(arrival, self, self.elsewhere)
         except OSError as error:
-            # The peer was gone before its connection was set up.
-            _log.info("portal %s: connection lost at once: %s", portal, error.strerror)
-            sock.close()
+            _lost_at_once(arrival, error)
+
+    def admit(self, arrival: Arrival) -> None:
+        """Serve a connection from here on."""
+        sock, portal, received, answered = arrival
+        try:
+            connection = Connection(sock, portal, self, self._shared, answered)
+        except OSError as error:
+            _lost_at_once(arrival, error)
+            return
+        self.sessions.connections.add(connection)
+        if received:
+            connection.feed(received)
+
+
+def _lost_at_once(arrival: Arrival, error: OSError) -> None:
+    """The peer was gone before its connection was set up."""
+    _log.info("portal %s: connection lost at once: %s", arrival.portal, error.strerror)
+    arrival.sock.close()
 
 
 def _known(groups: dict[int, Any]) -> str:

@@ -14,7 +14,7 @@ import inspect
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from ..errors import EngineError, NoDevice, NotFound
 from .method import (
@@ -27,6 +27,7 @@ from .method import (
     Method,
     Order,
     RpcError,
+    Spread,
     State,
 )
 from .schema import Mismatch, decode_object
@@ -42,7 +43,8 @@ _REQUEST_KEYS: Final = frozenset({"jsonrpc", "method", "params", "id"})
 
 
 class Reply(NamedTuple):
-    """``answer`` is None when nothing is to be sent; ``changed`` tells that the configuration has to be saved first."""
+    """``answer`` is None when nothing is to be sent; ``changed`` tells that first workers have to follow, and the
+    configuration has to be saved."""
 
     answer: dict[str, Any] | None
     changed: bool = False
@@ -65,6 +67,16 @@ class Memory:
         return ""
 
 
+class Workers(Protocol):
+    """The processes that follow what is changed here."""
+
+    def follow(self, method: Method, params: Any, result: Any) -> None:
+        """A call succeeded."""
+
+    async def gather(self, method: Method, params: Any, result: Any) -> Any:
+        """The answer that is made of the result here and those of the workers."""
+
+
 class Dispatcher:
     """The method table and the state that decides which rows may be called."""
 
@@ -72,6 +84,7 @@ class Dispatcher:
         self.state = State.STARTUP
         self.called: set[str] = set()
         """Methods that were called in STARTUP."""
+        self.workers: Workers | None = None
         self._owner = owner
         self._memory = memory or Memory()
         self._alone: asyncio.Event | None = None
@@ -136,12 +149,14 @@ class Dispatcher:
             return Reply(_error(identity, error))
         if isinstance(result, _Failed):
             return self._failed(identity, method, result.error, params)
+        if self.workers is not None and method.reach is Spread.GATHERED:
+            return self._finish(identity, method, self.workers.gather(method, params, result), params)
         if inspect.isawaitable(result):
             if not method.mutates:
                 return self._finish(identity, method, result, params)
             self._under_way += 1
             return self._finish_change(identity, method, result, params)
-        return self._succeeded(identity, method, result, params)
+        return self._done(identity, method, result, params)
 
     def check(self, name: str, params: Any) -> Method:
         """The method, when it may be called now with these parameters. Raises RpcError."""
@@ -162,6 +177,7 @@ class Dispatcher:
         except Exception as error:
             # Without a hint at what is remembered: that is where this call comes from.
             raise self._translate(method, error, None) from error
+        self._tell_workers(method, params, result)
         return result
 
     def _allowed(self, name: str, state: State) -> Method:
@@ -189,7 +205,7 @@ class Dispatcher:
             raise
         except Exception as error:
             return self._failed(identity, method, error, params)
-        return self._succeeded(identity, method, result, params)
+        return self._done(identity, method, result, params)
 
     async def _finish_change(self, identity: Any, method: Method, running: Awaitable[Any], params: Any) -> Reply:
         try:
@@ -197,6 +213,19 @@ class Dispatcher:
         finally:
             self._under_way -= 1
             self._settled.set()
+
+    def _tell_workers(self, method: Method, params: Any, result: Any) -> bool:
+        """Whether they have something to follow."""
+        if self.workers is None or method.reach is not Spread.EVERYWHERE:
+            return False
+        self.workers.follow(method, params, result)
+        return True
+
+    def _done(self, identity: Any, method: Method, result: Any, params: Any) -> Reply:
+        """The handler came to its end."""
+        is_followed = self._tell_workers(method, params, result)
+        reply = self._succeeded(identity, method, result, params)
+        return reply._replace(changed=True) if is_followed else reply
 
     def _succeeded(self, identity: Any, method: Method, result: Any, params: Any) -> Reply:
         if method.subject:

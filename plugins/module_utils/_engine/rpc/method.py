@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Callable, Final, NamedTuple
 
 from ..errors import EngineError
@@ -100,6 +100,21 @@ DECODE_FAILED: Final = Refusal(INTERNAL_ERROR, "spdk_json_decode_object failed")
 INVALID_ARGUMENTS: Final = Refusal(INVALID_PARAMS, "Invalid arguments")
 
 
+class Spread(enum.Enum):
+    """Where a method is carried out, when worker processes serve target nodes."""
+
+    MAIN = enum.auto()
+    """In the main process alone."""
+    EVERYWHERE = enum.auto()
+    """In the main process and then, when it succeeded, in all workers."""
+    GATHERED = enum.auto()
+    """In all of them; one answer is made of the results."""
+
+
+Calls = Iterable["tuple[str, Mapping[str, Any]]"]
+"""Method names with parameters."""
+
+
 class Method(NamedTuple):
     """One row: ``handler(engine, **parameters)`` gives the result, or an awaitable of it."""
 
@@ -115,3 +130,14 @@ class Method(NamedTuple):
     takes_nothing: str = "{name} requires no parameters"
     order: Order = Order.SEQUENTIAL
     subject: Subject | None = None
+    spread: Spread | None = None
+    """None: EVERYWHERE for what mutates, MAIN for the rest. See :attr:`reach`."""
+    followed_by: Callable[[Any, Mapping[str, Any], Any], Calls] | None = None
+    """``(engine, parameters, result)``, after success: the calls by which workers follow, where it is not the same one
+    again: because it chose something at random, or changed the host."""
+    merge: Callable[[Any, Mapping[int, Any]], Any] | None = None
+    """``(engine, results)``: the answer of a GATHERED method; 0 is the main process's result, 1 and so on workers'."""
+
+    @property
+    def reach(self) -> Spread:
+        return self.spread or (Spread.EVERYWHERE if self.mutates else Spread.MAIN)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -19,9 +19,10 @@ from ..scsi import sense
 from .exposition import Buckets, Family, Labels, Sample
 
 if TYPE_CHECKING:
+    from ..scsi.use import Use
     from ..service import Engine
 
-_BORDERS: Final = tuple(border / TICK_RATE for border in BORDERS)
+BORDERS_SECONDS: Final = tuple(border / TICK_RATE for border in BORDERS)
 _STATUSES: Final = {
     sense.CHECK_CONDITION: "check_condition",
     sense.RESERVATION_CONFLICT: "reservation_conflict",
@@ -41,6 +42,10 @@ _SENSE_KEYS: Final = {
 }
 
 
+COUNTERS: Final = 5
+"""How many there are of a LUN: see :func:`counters`."""
+
+
 class Counted(NamedTuple):
     """Operations of a kind that something did."""
 
@@ -54,8 +59,28 @@ class Counted(NamedTuple):
 
 
 def collect(engine: Engine) -> list[Family]:
-    """Everything; counters begin with the engine."""
+    """Everything that this process knows; counters begin with it."""
     return [*_of_disks(engine), *_of_luns(engine), *_of_targets(engine), *_of_process(engine)]
+
+
+def counters(engine: Engine) -> dict[str, list[int]]:
+    """By :func:`name_of` LUNs: what all initiators together did with it, READs, WRITEs, the bytes of each, and the
+    nanoseconds of both."""
+    every = ((node, lun) for node in engine.target.nodes.values() for lun in node.device.luns.values())
+    return {name_of(node.name, lun.id): _counters(lun.uses.values()) for node, lun in every}
+
+
+def name_of(node: str, lun_id: int) -> str:
+    return f"{node} {lun_id}"
+
+
+def _counters(uses: Iterable[Use]) -> list[int]:
+    totals = [0] * COUNTERS
+    for use in uses:
+        read, write = use.read, use.write
+        more = (read.operations, write.operations, read.bytes, write.bytes, read.ticks + write.ticks)
+        totals = [total + each for total, each in zip(totals, more)]
+    return totals
 
 
 def _of_disks(engine: Engine) -> Iterator[Family]:
@@ -99,7 +124,7 @@ def _work(what: str, whose: str, counted: list[Counted]) -> Iterator[Family]:
 
 
 def _buckets(tally: Tally) -> Buckets:
-    return Buckets(_BORDERS, tuple(tally.buckets), tally.ticks / TICK_RATE)
+    return Buckets(BORDERS_SECONDS, tuple(tally.buckets), tally.ticks / TICK_RATE)
 
 
 def _of_luns(engine: Engine) -> Iterator[Family]:

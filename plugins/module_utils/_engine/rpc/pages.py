@@ -9,19 +9,19 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import __version__
+from . import everywhere
 from .exposition import CONTENT_TYPE, render
 from .http import Request, Response, Route
-from .metrics import collect
+from .metrics import COUNTERS, name_of
 from .server import answer_text
 from .status_page import CONTENT_SECURITY_POLICY, PAGE
 
 if TYPE_CHECKING:
-    from ..scsi.use import Use
     from ..service import Engine
 
 _JSON: Final = "application/json"
@@ -49,25 +49,20 @@ class Pages:
             ("GET", "/status.json"): Route(self._status),
         }
 
-    def sample(self) -> None:
+    async def sample(self) -> None:
         """To be called once a second: note the totals of all disks, and count commands before their numbers wrap."""
-        totals = [0, 0, 0, 0]
-        for bdev in self._engine.bdevs:
-            read, write = bdev.stats.read, bdev.stats.write
-            totals[0] += read.operations
-            totals[1] += write.operations
-            totals[2] += read.bytes
-            totals[3] += write.bytes
+        counters = await everywhere.all_counters(self._engine)
+        totals = [sum(column) for column in zip([0] * 4, *counters.values())]
         self._history.append([round(time.monotonic(), 3), *totals])
         for session in self._engine.target.sessions:
             session.count_commands()
 
     async def _call(self, request: Request) -> Response:
-        answer = await answer_text(self._engine.dispatcher, self._engine.store.commit, request.body)
+        answer = await answer_text(self._engine.dispatcher, self._engine.commit, request.body)
         return Response(answer, _JSON, HTTPStatus.OK if answer else HTTPStatus.NO_CONTENT)
 
     async def _metrics(self, _request: Request) -> Response:
-        return Response(render(collect(self._engine)).encode(), CONTENT_TYPE)
+        return Response(render(await everywhere.all_metrics(self._engine)).encode(), CONTENT_TYPE)
 
     async def _health(self, _request: Request) -> Response:
         """200 while it serves, whole or not; what is not is said only where calls may be made."""
@@ -84,12 +79,13 @@ class Pages:
         return Response(PAGE, "text/html; charset=utf-8", headers=(policy, ("Referrer-Policy", "no-referrer")))
 
     async def _status(self, _request: Request) -> Response:
-        return Response(json.dumps(self._state(), separators=(",", ":")).encode(), _JSON)
+        return Response(json.dumps(await self._state(), separators=(",", ":")).encode(), _JSON)
 
-    def _state(self) -> dict[str, Any]:
+    async def _state(self) -> dict[str, Any]:
         target, store = self._engine.target, self._engine.store
         nodes = list(target.nodes.values())
-        connections = target.connections()
+        counters = await everywhere.all_counters(self._engine)
+        connections = await everywhere.all_connections(self._engine)
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -102,12 +98,12 @@ class Pages:
                 "connections": len(connections),
                 "bdevs": len(self._engine.bdevs.names()),
             },
-            "targets": [_target(node) for node in nodes[:_SHOWN]],
+            "targets": [_target(node, counters) for node in nodes[:_SHOWN]],
             "connections": connections[:_SHOWN],
         }
 
 
-def _target(node: Any) -> dict[str, Any]:
+def _target(node: Any, counters_of: Mapping[str, list[int]]) -> dict[str, Any]:
     return {
         "name": node.name,
         "alias": node.alias,
@@ -119,18 +115,8 @@ def _target(node: Any) -> dict[str, Any]:
                 "bdev": lun.bdev.name,
                 "size": lun.bdev.size,
                 "readonly": lun.readonly,
-                "counters": _counters(lun.uses.values()),
+                "counters": counters_of.get(name_of(node.name, lun.id), [0] * COUNTERS),
             }
             for lun in node.device.luns.values()
         ],
     }
-
-
-def _counters(uses: Iterable[Use]) -> list[int]:
-    """What all initiators together did with a LUN: READs, WRITEs, the bytes of each, the nanoseconds of both."""
-    totals = [0, 0, 0, 0, 0]
-    for use in uses:
-        read, write = use.read, use.write
-        more = (read.operations, write.operations, read.bytes, write.bytes, read.ticks + write.ticks)
-        totals = [total + each for total, each in zip(totals, more)]
-    return totals

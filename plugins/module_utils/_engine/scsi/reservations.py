@@ -239,8 +239,10 @@ class Reservations:
 
     def saved(self) -> dict[str, Any] | None:
         """What has to survive a power loss; None when nothing has to."""
-        if not self.aptpl or not self.registrants:
-            return None
+        return self.to_plain() if self.aptpl and self.registrants else None
+
+    def to_plain(self) -> dict[str, Any]:
+        """What :meth:`restore` takes."""
         return {
             "registrants": [[*who, key] for who, key in self.registrants.items()],
             "holder": list(self.holder) if self.holder else None,
@@ -248,7 +250,7 @@ class Reservations:
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        """Raises KeyError, TypeError or ValueError for what :meth:`saved` did not make."""
+        """Raises KeyError, TypeError or ValueError for what :meth:`to_plain` did not make."""
         self.registrants = {Identity(*who): int(key) for *who, key in saved["registrants"]}
         self.holder = Identity(*saved["holder"]) if saved["holder"] else None
         self.type = Type(saved["type"]) if saved["type"] else None

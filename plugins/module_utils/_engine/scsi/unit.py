@@ -54,6 +54,8 @@ class Options(NamedTuple):
 class Erasure(Protocol):
     """FORMAT UNIT or SANITIZE at work, or how it failed."""
 
+    failed: bool
+
     def refusal(self) -> ScsiError:
         """What other commands are told meanwhile."""
 

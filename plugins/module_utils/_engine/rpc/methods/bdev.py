@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -17,9 +18,10 @@ from ...bdev.histogram import TICK_RATE
 from ...bdev.malloc import MallocBdev
 from ...bdev.statistics import Statistics, Tally
 from ...bdev.virtual import VirtualBdev
-from ...errors import Invalid, NoDevice, Unsupported
+from ...errors import EngineError, Invalid, NoDevice, Unsupported
 from ...facts import MAX_BDEV_NAME_BYTES
-from ..method import DECODE_FAILED, Errors, Method, Order, State, Subject
+from .. import merging
+from ..method import DECODE_FAILED, Calls, Errors, Method, Order, Spread, State, Subject
 from ..notifications import REGISTER, RESIZE
 from ..schema import UINT32_MAX, UINT64_MAX, array, boolean, choice, integer, optional, required, string
 
@@ -119,7 +121,14 @@ def malloc_create(
             name = engine.bdevs.next_name("Malloc")
     engine.bdevs.check_free(name)
     refuse_metadata(name, metadata)
-    return register(engine, MallocBdev(name, num_blocks, block_size, uuid, physical_block_size))
+    shared = engine.memory.get(name, num_blocks, block_size) if engine.memory is not None else None
+    try:
+        bdev = MallocBdev(name, num_blocks, block_size, uuid, physical_block_size, shared)
+    except EngineError:
+        if shared is not None:
+            os.close(shared)
+        raise
+    return register(engine, bdev)
 
 
 def refuse_metadata(name: str, options: Mapping[str, int | bool | None]) -> None:
@@ -185,6 +194,21 @@ async def aio_resize(engine: Engine, name: str, size: int) -> bool:
     return True
 
 
+def made_again(engine: Engine, params: Mapping[str, Any], result: Any) -> Calls:
+    """How a worker makes the bdev of that name that was made here: with the same UUID, and nothing new on the host."""
+    call = engine.bdevs.get(result if isinstance(result, str) else params["name"]).config()
+    if call is not None:
+        yield call
+
+
+def _deleted_again(_engine: Engine, params: Mapping[str, Any], _result: bool) -> Calls:
+    yield "bdev_aio_delete", {"name": params["name"]}
+
+
+def _grown_again(_engine: Engine, params: Mapping[str, Any], _result: bool) -> Calls:
+    yield "bdev_aio_rescan", {"name": params["name"]}
+
+
 def register(engine: Engine, bdev: Bdev) -> str:
     engine.bdevs.create(bdev)
     engine.notifications.send(REGISTER, bdev.name)
@@ -246,6 +270,8 @@ METHODS: Final = (
         },
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
+        spread=Spread.GATHERED,
+        merge=merging.iostat,
     ),
     Method(
         "bdev_reset_iostat",
@@ -253,6 +279,7 @@ METHODS: Final = (
         {"name": optional(string()), "mode": optional(_RESET_MODE, "all")},
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
+        spread=Spread.EVERYWHERE,
     ),
     Method(
         "bdev_set_options",
@@ -289,6 +316,7 @@ METHODS: Final = (
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
         subject=_MADE,
+        followed_by=made_again,
     ),
     Method(
         "bdev_malloc_delete",
@@ -318,6 +346,7 @@ METHODS: Final = (
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
         subject=_MADE,
+        followed_by=made_again,
     ),
     Method(
         "bdev_aio_delete",
@@ -327,13 +356,23 @@ METHODS: Final = (
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
         subject=_GONE,
+        followed_by=_deleted_again,
     ),
-    Method("bdev_aio_rescan", aio_rescan, _ONE, errors=Errors.AS_ERRNO, refusal=DECODE_FAILED),
+    Method(
+        "bdev_aio_rescan",
+        aio_rescan,
+        _ONE,
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+        spread=Spread.EVERYWHERE,
+    ),
     Method(
         "bdev_aio_resize",
         aio_resize,
         {**_ONE, "size": required(_UINT64)},
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
+        spread=Spread.EVERYWHERE,
+        followed_by=_grown_again,
     ),
 )

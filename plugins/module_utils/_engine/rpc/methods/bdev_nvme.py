@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ...bdev.controllers import NameTaken
 from ...errors import Invalid, NoDevice, NotFound, Unsupported
 from ...facts import MAX_BDEV_NAME_BYTES
-from ..method import DECODE_FAILED, Errors, Method, RpcError, State, Subject
+from ..method import DECODE_FAILED, Calls, Errors, Method, RpcError, Spread, State, Subject
 from ..schema import (
     INT32_MAX,
     UINT16_MAX,
@@ -28,6 +29,7 @@ from ..schema import (
     string,
 )
 from .bdev import register, unregister
+from .worker import DROP_STAND_INS, stand_ins
 
 if TYPE_CHECKING:
     from ...service import Engine
@@ -100,6 +102,15 @@ async def detach_controller(engine: Engine, name: str, trtype: str | None, tradd
     return True
 
 
+def _stand_in(engine: Engine, params: Mapping[str, Any], _result: Any) -> Calls:
+    """The device stays the main process's."""
+    return stand_ins(engine, params["name"])
+
+
+def _drop_stand_ins(_engine: Engine, params: Mapping[str, Any], _result: Any) -> Calls:
+    yield DROP_STAND_INS, {"controller": params["name"]}
+
+
 async def reset_controller(engine: Engine, name: str, cntlid: int | None) -> bool:
     """What is in flight is done again afterwards."""
     controller = engine.nvme.get(name).controller
@@ -166,6 +177,7 @@ METHODS: Final = (
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
         subject=Subject(CONTROLLER, "name"),
+        followed_by=_stand_in,
     ),
     Method(
         "bdev_nvme_get_controllers",
@@ -185,6 +197,7 @@ METHODS: Final = (
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
         subject=Subject(CONTROLLER, "name", removes=True),
+        followed_by=_drop_stand_ins,
     ),
     Method(
         "bdev_nvme_reset_controller",
@@ -223,6 +236,7 @@ METHODS: Final = (
         },
         state=State.BOTH,
         mutates=True,
+        spread=Spread.MAIN,
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
     ),
@@ -231,6 +245,7 @@ METHODS: Final = (
         set_hotplug,
         {"enable": required(boolean), "period_us": _UINT64},
         mutates=True,
+        spread=Spread.MAIN,
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
     ),

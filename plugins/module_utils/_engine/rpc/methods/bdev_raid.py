@@ -12,7 +12,7 @@ from ...errors import Busy, Invalid, NoDevice, Unsupported
 from ...facts import MAX_BDEV_NAME_BYTES
 from ..method import DECODE_FAILED, Errors, Method, Subject
 from ..schema import UINT32_MAX, UINT64_MAX, array, boolean, integer, optional, required, string
-from .bdev import register, unregister
+from .bdev import made_again, register, unregister
 
 if TYPE_CHECKING:
     from ...bdev.base import Bdev
@@ -91,6 +91,7 @@ METHODS: Final = (
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
         subject=Subject("bdev", "name"),
+        followed_by=made_again,
     ),
     Method(
         "bdev_raid_delete",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from ...bdev.uring import UringBdev
 from ...facts import MAX_BDEV_NAME_BYTES
-from ..method import DECODE_FAILED, Errors, Method, Subject
+from ..method import DECODE_FAILED, Errors, Method, Spread, Subject
 from ..schema import UINT32_MAX, integer, optional, required, string
-from .bdev import grown, of_kind, register, unregister
+from .bdev import grown, made_again, of_kind, register, unregister
 
 if TYPE_CHECKING:
     from ...service import Engine
@@ -52,8 +52,16 @@ METHODS: Final = (
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
         subject=Subject("bdev", "name"),
+        followed_by=made_again,
     ),
-    Method("bdev_uring_rescan", rescan, _ONE, errors=Errors.AS_ERRNO, refusal=DECODE_FAILED),
+    Method(
+        "bdev_uring_rescan",
+        rescan,
+        _ONE,
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+        spread=Spread.EVERYWHERE,
+    ),
     Method(
         "bdev_uring_delete",
         delete,

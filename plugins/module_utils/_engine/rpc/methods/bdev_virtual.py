@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Callable, Final
 
 from ...bdev.base import HINTS
@@ -15,9 +16,9 @@ from ...bdev.null import NullBdev
 from ...bdev.virtual import PassthruBdev, SplitBdev
 from ...errors import Exists, Invalid, NoDevice
 from ...facts import MAX_BDEV_NAME_BYTES
-from ..method import DECODE_FAILED, Errors, Method, RpcError, Subject
+from ..method import DECODE_FAILED, Calls, Errors, Method, RpcError, Spread, Subject
 from ..schema import UINT32_MAX, UINT64_MAX, Table, boolean, choice, integer, optional, required, string
-from .bdev import of_kind, refuse_metadata, register, resized, unregister
+from .bdev import made_again, of_kind, refuse_metadata, register, resized, unregister
 
 if TYPE_CHECKING:
     from ...service import Engine
@@ -124,6 +125,10 @@ def error_create(engine: Engine, base_name: str, uuid: str | None) -> bool:
     return True
 
 
+def _error_made_again(engine: Engine, params: Mapping[str, Any], _result: bool) -> Calls:
+    return made_again(engine, params, f"EE_{engine.bdevs.get(params['base_name']).name}")
+
+
 def error_delete(engine: Engine, name: str) -> bool:
     unregister(engine, of_kind(engine, name, ErrorBdev))
     return True
@@ -168,8 +173,16 @@ _LATENCY: Final = required(integer(0, UINT32_MAX))
 
 
 def _making(name: str, handler: Callable[..., Any], params: Table) -> Method:
-    made = Subject("bdev", "name")
-    return Method(name, handler, params, mutates=True, errors=Errors.AS_ERRNO, refusal=DECODE_FAILED, subject=made)
+    return Method(
+        name,
+        handler,
+        params,
+        mutates=True,
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+        subject=Subject("bdev", "name"),
+        followed_by=made_again,
+    )
 
 
 def _deleting(name: str, handler: Callable[..., Any]) -> Method:
@@ -250,6 +263,7 @@ METHODS: Final = (
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
         subject=Subject("error bdev", "base_name"),
+        followed_by=_error_made_again,
     ),
     _deleting("bdev_error_delete", error_delete),
     Method(
@@ -267,6 +281,14 @@ METHODS: Final = (
         },
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
+        spread=Spread.EVERYWHERE,
     ),
-    Method("bdev_error_resume_pending", error_resume_pending, _ONE, errors=Errors.AS_ERRNO, refusal=DECODE_FAILED),
+    Method(
+        "bdev_error_resume_pending",
+        error_resume_pending,
+        _ONE,
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+        spread=Spread.EVERYWHERE,
+    ),
 )

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 from ... import __version__
 from ...bdev.histogram import TICK_RATE
 from ...process import cpumask
-from ..method import INVALID_ARGUMENTS, INVALID_PARAMS, Method, Order, RpcError, State
+from .. import merging
+from ..method import INVALID_ARGUMENTS, INVALID_PARAMS, Method, Order, RpcError, Spread, State
 from ..schema import boolean, choice, optional, required, string
 
 if TYPE_CHECKING:
     from ...service import Engine
 
-_THREADS: Final = ("app_thread", "iscsi_poll_group_0")
-"""SPDK's names; here both are the event loop, and its time counts for the second."""
+_APP_THREAD: Final = "app_thread"
+"""SPDK's names; here this and iscsi_poll_group_0 are the event loop, and its time counts for the second."""
 
 EXTENSIONS: Final = (
     "bdev_aio_create.direct",
@@ -118,8 +119,7 @@ def get_reactors(engine: Engine) -> dict[str, Any]:
         "sys": int(times.system * _CLOCK_TICKS),
         "usr": int(times.user * _CLOCK_TICKS),
         "lw_threads": [
-            {"name": name, "id": number, "cpumask": cpumask(), "elapsed": elapsed}
-            for number, name in enumerate(_THREADS, 1)
+            {"name": name, "id": number, "cpumask": cpumask(), "elapsed": elapsed} for number, name in _threads(engine)
         ],
     }
     return {"tick_rate": TICK_RATE, "pid": os.getpid(), "reactors": [reactor]}
@@ -133,15 +133,23 @@ def get_thread_stats(engine: Engine) -> dict[str, Any]:
             "name": name,
             "id": number,
             "cpumask": cpumask(),
-            "busy": busy if number == len(_THREADS) else 0,
+            "busy": 0 if name == _APP_THREAD else busy,
             "idle": idle,
             "active_pollers_count": 0,
             "timed_pollers_count": 0,
             "paused_pollers_count": 0,
         }
-        for number, name in enumerate(_THREADS, 1)
+        for number, name in _threads(engine)
     ]
     return {"tick_rate": TICK_RATE, "threads": threads}
+
+
+def _threads(engine: Engine) -> list[tuple[int, str]]:
+    """Numbers and names of this process; a worker has its own poll group and no more."""
+    worker = engine.settings.worker
+    if worker is not None:
+        return [(worker.number + 2, f"iscsi_poll_group_{worker.number}")]
+    return [(1, _APP_THREAD), (2, "iscsi_poll_group_0")]
 
 
 def get_iobuf_stats(_engine: Engine) -> list[dict[str, Any]]:
@@ -160,6 +168,7 @@ def get_info(engine: Engine) -> dict[str, Any]:
         "socket": engine.settings.socket,
         "extensions": list(EXTENSIONS),
         "unrestored": [left.to_rpc() for left in engine.store.unrestored],
+        **({"workers": engine.fleet.to_rpc()} if engine.fleet is not None else {}),
     }
 
 
@@ -188,7 +197,7 @@ METHODS: Final = (
     Method("spdk_get_version", get_version, state=State.BOTH),
     Method("spdk_kill_instance", kill_instance, {"sig_name": required(choice(*_SIGNALS))}, state=State.BOTH),
     # What was set before the initialization is saved with it.
-    Method("framework_start_init", start_init, state=State.STARTUP, mutates=True),
+    Method("framework_start_init", start_init, state=State.STARTUP, mutates=True, spread=Spread.MAIN),
     Method("framework_wait_init", wait_init, state=State.BOTH, order=Order.DETACHED),
     Method(
         "framework_get_subsystems",
@@ -202,8 +211,8 @@ METHODS: Final = (
         {"name": required(string()), "with_batches": optional(boolean, False)},
         refusal=INVALID_ARGUMENTS,
     ),
-    Method("framework_get_reactors", get_reactors),
-    Method("thread_get_stats", get_thread_stats),
+    Method("framework_get_reactors", get_reactors, spread=Spread.GATHERED, merge=merging.listed("reactors")),
+    Method("thread_get_stats", get_thread_stats, spread=Spread.GATHERED, merge=merging.listed("threads")),
     Method("iobuf_get_stats", get_iobuf_stats),
     Method("engine_get_info", get_info, state=State.BOTH),
 )

@@ -14,7 +14,8 @@ from ...bdev.histogram import DEFAULT_GRANULARITY, TICK_RATE, Histogram
 from ...bdev.tap import tap_of
 from ...errors import Invalid
 from ...facts import MAX_NAME_BYTES
-from ..method import DECODE_FAILED, INTERNAL_ERROR, Errors, Method, RpcError, Subject, worded
+from .. import merging
+from ..method import DECODE_FAILED, INTERNAL_ERROR, Errors, Method, RpcError, Spread, Subject, worded
 from ..schema import UINT32_MAX, UINT64_MAX, array, boolean, integer, optional, required, string
 
 if TYPE_CHECKING:
@@ -90,14 +91,25 @@ METHODS: Final = (
         },
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
+        spread=Spread.EVERYWHERE,
     ),
-    Method("bdev_get_histogram", get_bdev_histogram, _BDEV, errors=Errors.AS_ERRNO, refusal=DECODE_FAILED),
+    Method(
+        "bdev_get_histogram",
+        get_bdev_histogram,
+        _BDEV,
+        errors=Errors.AS_ERRNO,
+        refusal=DECODE_FAILED,
+        spread=Spread.GATHERED,
+        merge=merging.histogram,
+    ),
     Method(
         "bdev_get_histogram_borders",
         get_bdev_histogram_borders,
         {**_BDEV, "borders": required(array(_UINT64, _MAX_BORDERS))},
         errors=Errors.AS_ERRNO,
         refusal=DECODE_FAILED,
+        spread=Spread.GATHERED,
+        merge=merging.borders,
     ),
     Method(
         "iscsi_enable_histogram",
@@ -107,5 +119,12 @@ METHODS: Final = (
         refusal=DECODE_FAILED,
         subject=Subject("target node", "name", part="histogram"),
     ),
-    Method("iscsi_get_histogram", get_node_histogram, _NODE, refusal=DECODE_FAILED),
+    Method(
+        "iscsi_get_histogram",
+        get_node_histogram,
+        _NODE,
+        refusal=DECODE_FAILED,
+        spread=Spread.GATHERED,
+        merge=merging.histogram,
+    ),
 )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import Invalid
@@ -22,9 +23,11 @@ from ...facts import (
 )
 from ...iscsi.auth import Auth
 from ...iscsi.node import Redirect
-from ..method import INTERNAL_ERROR, Errors, Method, Order, RpcError, State, Subject, worded
+from .. import merging
+from ..method import INTERNAL_ERROR, Calls, Errors, Method, Order, RpcError, Spread, State, Subject, worded
 from ..schema import INT32_MAX, array, boolean, integer, optional, pair, required, string
 from .iscsi_auth import CHAP
+from .worker import DELETE_NODE
 
 if TYPE_CHECKING:
     from ...service import Engine
@@ -111,6 +114,10 @@ def create_target_node(
 async def delete_target_node(engine: Engine, name: str) -> bool:
     await engine.target.delete_node(name)
     return True
+
+
+def _delete_in_worker(_engine: Engine, params: Mapping[str, Any], _result: bool) -> Calls:
+    yield DELETE_NODE, {"name": params["name"]}
 
 
 def get_target_nodes(engine: Engine) -> list[dict[str, Any]]:
@@ -283,8 +290,9 @@ METHODS: Final = (
         errors=Errors.AS_ERRNO,
         order=Order.CONCURRENT,
         subject=Subject(TARGET_NODE, "name", removes=True),
+        followed_by=_delete_in_worker,
     ),
-    Method("iscsi_get_target_nodes", get_target_nodes),
+    Method("iscsi_get_target_nodes", get_target_nodes, spread=Spread.GATHERED, merge=merging.target_nodes),
     Method(
         "iscsi_target_node_add_lun",
         add_lun,
@@ -322,7 +330,8 @@ METHODS: Final = (
         "iscsi_target_node_request_logout",
         request_logout,
         {"name": NODE, "pg_tag": optional(integer(-1, MAX_TAG), -1)},
+        spread=Spread.EVERYWHERE,
     ),
-    Method("iscsi_get_connections", get_connections),
-    Method("iscsi_get_stats", get_stats),
+    Method("iscsi_get_connections", get_connections, spread=Spread.GATHERED, merge=merging.connections),
+    Method("iscsi_get_stats", get_stats, spread=Spread.GATHERED, merge=merging.sums),
 )

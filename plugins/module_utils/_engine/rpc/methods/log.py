@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Callable, Final
 
 from ...process import LEVELS
-from ..method import DECODE_FAILED, Method, State
-from ..schema import choice, required, string
+from ..method import DECODE_FAILED, Method, Spread, State
+from ..schema import Table, choice, required, string
 
 if TYPE_CHECKING:
     from ...service import Engine
@@ -41,12 +41,17 @@ def set_level(engine: Engine, level: str) -> bool:
 _FLAG: Final = {"flag": required(string())}
 _LEVEL: Final = {"level": required(choice(*LEVELS))}
 
+
+def _setting(name: str, handler: Callable[..., bool], params: Table) -> Method:
+    return Method(name, handler, params, state=State.BOTH, refusal=DECODE_FAILED, spread=Spread.EVERYWHERE)
+
+
 METHODS: Final = (
     Method("log_get_flags", get_flags, state=State.BOTH),
-    Method("log_set_flag", set_flag, _FLAG, state=State.BOTH, refusal=DECODE_FAILED),
-    Method("log_clear_flag", clear_flag, _FLAG, state=State.BOTH, refusal=DECODE_FAILED),
+    _setting("log_set_flag", set_flag, _FLAG),
+    _setting("log_clear_flag", clear_flag, _FLAG),
     Method("log_get_level", get_level, state=State.BOTH),
-    Method("log_set_level", set_level, _LEVEL, state=State.BOTH, refusal=DECODE_FAILED),
+    _setting("log_set_level", set_level, _LEVEL),
     Method("log_get_print_level", get_level, state=State.BOTH),
-    Method("log_set_print_level", set_level, _LEVEL, state=State.BOTH, refusal=DECODE_FAILED),
+    _setting("log_set_print_level", set_level, _LEVEL),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import transaction
-from ..method import Method, Order
+from ..method import Method, Order, Spread
 from ..schema import anything, array, optional, pair, required, string
 
 if TYPE_CHECKING:
@@ -24,5 +24,13 @@ async def apply(engine: Engine, calls: list[tuple[str, dict[str, Any]]]) -> list
 _CALL: Final = pair({"method": required(string()), "params": optional(anything, {})}, ("method", "params"))
 
 METHODS: Final = (
-    Method("engine_apply", apply, {"calls": required(array(_CALL, _MAX_CALLS))}, mutates=True, order=Order.SEQUENTIAL),
+    # Workers follow its calls, each by itself.
+    Method(
+        "engine_apply",
+        apply,
+        {"calls": required(array(_CALL, _MAX_CALLS))},
+        mutates=True,
+        order=Order.SEQUENTIAL,
+        spread=Spread.MAIN,
+    ),
 )

@@ -1,0 +1,365 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The worker processes of an engine: they follow what is changed, serve their target nodes, and tell how they do.
+
+The main process keeps the control plane, portals, discovery, and the target nodes on devices that one process has to
+own. Every other node is served by one worker; all workers have the whole configuration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ..bdev.malloc import MallocBdev
+from ..bdev.raid import MirrorBdev
+from ..iscsi import parting
+from ..iscsi.node import TargetNode
+from ..iscsi.reception import Arrival
+from ..rpc.exposition import Family, Sample
+from ..rpc.method import Calls, Method, Spread, State
+from ..rpc.methods import worker as internal
+from . import ownership
+from .launch import Launcher
+from .member import Call, Member, WorkerGone, all_of
+from .places import Moves, Places
+
+if TYPE_CHECKING:
+    from ..service import Engine
+
+_LOG = logging.getLogger(__name__)
+
+_START_SECONDS: Final = 60.0
+_MOVE_SECONDS: Final = 5
+"""How long initiators have to log out before they are dropped, when their target node goes to another worker."""
+_WAIT_SECONDS: Final = 20.0
+"""How long a login waits for the worker that is to serve it."""
+_MOST_WAITING: Final = 4096
+_ATTACH: Final = "bdev_nvme_attach_controller"
+
+
+class _Step(NamedTuple):
+    """A change, and the nodes that go from one worker to another because of it."""
+
+    calls: list[Call]
+    moves: Moves
+
+
+class _Waiting(NamedTuple):
+    node: TargetNode
+    arrival: Arrival
+    until: float
+
+
+class Fleet:
+    """``cores`` have a worker each."""
+
+    def __init__(self, engine: Engine, cores: Sequence[int]) -> None:
+        self._engine = engine
+        self._launcher = Launcher(engine.settings.spin_microseconds)
+        self.members = [Member(number, core, self._launcher, self) for number, core in enumerate(cores, 1)]
+        self._places = Places(engine, len(self.members))
+        self._is_configured = asyncio.Event()
+        self._steps: deque[_Step] = deque()
+        self._made = 0
+        self._sent = 0
+        """Steps so far."""
+        self._progress = asyncio.Event()
+        self._mover: asyncio.Task[None] | None = None
+        self._moving: set[str] = set()
+        self._held: list[Call] | None = None
+        self._waiting: list[_Waiting] = []
+        self._are_all_ready = asyncio.Event()
+
+    @property
+    def owners(self) -> dict[str, int]:
+        """The worker of each target node, MAIN for the main process."""
+        return self._places.owners
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def launch(self) -> None:
+        """Start the processes; they wait for their configuration."""
+        for member in self.members:
+            member.start()
+
+    async def start(self) -> None:
+        """The configuration is there: let the workers have it, and wait until they serve."""
+        self._engine.dispatcher.workers = self
+        self._engine.target.elsewhere = self
+        self._engine.target.number_apart(len(self.members) + 1, 0)
+        self._places.assign()
+        self._is_configured.set()
+        try:
+            await asyncio.wait_for(self._are_all_ready.wait(), _START_SECONDS)
+        except asyncio.TimeoutError:
+            late = ", ".join(str(member) for member in self.members if not member.ready)
+            _LOG.error("not ready after %g s: %s. Their target nodes are not served yet.", _START_SECONDS, late)
+
+    async def stop(self, seconds: int) -> None:
+        """Let initiators log out, flush, end."""
+        for waiting in self._waiting:
+            waiting.arrival.sock.close()
+        self._waiting.clear()
+        if self._mover is not None:
+            self._mover.cancel()
+        await asyncio.gather(*(member.stop(seconds) for member in self.members))
+        self._launcher.close()
+
+    def to_rpc(self) -> list[dict[str, Any]]:
+        """As engine_get_info shows the workers."""
+        return [{**member.to_rpc(), "target_nodes": self._places.count(member.number)} for member in self.members]
+
+    # -- what members need -------------------------------------------------------------------------------------------
+
+    def introduction(self, number: int) -> dict[str, Any]:
+        engine = self._engine
+        return {
+            "number": number,
+            "count": len(self.members),
+            "core": self.members[number - 1].core,
+            "level": engine.logs.level,
+            "flags": [name for name, is_set in engine.logs.flags.items() if is_set],
+            "state_dir": engine.settings.state_dir,
+        }
+
+    async def may_configure(self) -> None:
+        await self._is_configured.wait()
+        while self._held is not None or self._steps:
+            await self._next()
+
+    def configuration(self) -> Iterator[Call]:
+        engine = self._engine
+        sections = engine.configuration()
+        for phase in (State.STARTUP, State.RUNTIME):
+            for section in sections:
+                for method, params in section.entries or ():
+                    row = engine.dispatcher.methods[method]
+                    early = State.STARTUP in row.state
+                    if early is not (phase is State.STARTUP):
+                        continue
+                    if method == _ATTACH and params is not None:
+                        yield from (Call(*call) for call in internal.stand_ins(engine, params["name"]))
+                    elif row.reach is Spread.EVERYWHERE:
+                        yield Call(method, params, self._memory_of(method, params), "STARTUP" if early else "RUNTIME")
+
+    def is_ready(self, member: Member) -> None:
+        del member
+        if all(each.ready for each in self.members):
+            self._are_all_ready.set()
+        self._let_in()
+
+    def counted(self) -> None:
+        self._engine.target.sessions.elsewhere = sum(member.sessions for member in self.members)
+
+    def reported(self, member: Member, words: Mapping[str, Any]) -> None:
+        """A worker's mirrors lost bases: ours and those of the other workers must not come back to them."""
+        for name, bases in words["mirrors"].items():
+            mirror = self._engine.bdevs.get(name) if name in self._engine.bdevs else None
+            if isinstance(mirror, MirrorBdev):
+                for lost in [base.name for base in mirror.bases if base.name not in bases]:
+                    _LOG.error("%s met an error of bdev %s", member, lost)
+                    mirror.lose_named(lost)
+                    self._take([Call(internal.LOSE_MIRROR, {"name": name, "base": lost})])
+
+    # -- following ---------------------------------------------------------------------------------------------------
+
+    def follow(self, method: Method, params: Any, result: Any) -> None:
+        """See :class:`rpc.dispatch.Workers`."""
+        same: Calls = ((method.name, params),)
+        try:
+            calls = method.followed_by(self._engine, params or {}, result) if method.followed_by else same
+            # The descriptor has to last until it is sent, which may be after the bdev is deleted again.
+            made = [Call(name, given, _copied(self._memory_of(name, given))) for name, given in calls]
+        except Exception:  # pylint: disable=broad-except
+            _LOG.exception("workers cannot follow %s because of a bug", method.name)
+            for member in self.members:
+                member.give_up("it cannot be told what changed")
+            return
+        if self._held is not None:
+            self._held += made
+        else:
+            self._take(made)
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """For a transaction: workers follow when all of it succeeded, or learn nothing of it."""
+        self._held = []
+        try:
+            yield
+        except BaseException:
+            _forget(self._held)
+            self._held = None
+            self._tell_progress()
+            raise
+        held, self._held = self._held, None
+        self._take(held)
+
+    async def caught_up(self) -> None:
+        """Return when the workers have followed everything so far."""
+        wanted = self._made
+        while self._sent < wanted:
+            await self._next()
+        await asyncio.gather(*(member.caught_up() for member in self.members))
+
+    def _memory_of(self, method: str, params: Mapping[str, Any] | None) -> int | None:
+        if method != "bdev_malloc_create" or params is None:
+            return None
+        bdev = self._engine.bdevs.get(params["name"])
+        return bdev.shared if isinstance(bdev, MallocBdev) else None
+
+    def _take(self, calls: list[Call]) -> None:
+        self._made += 1
+        moves = self._places.after([call.method for call in calls])
+        self._moving |= moves.keys()
+        self._steps.append(_Step(calls, moves))
+        if self._mover is None:
+            self._advance()
+
+    def _advance(self) -> None:
+        while self._steps:
+            if self._steps[0].moves:
+                self._mover = asyncio.get_running_loop().create_task(self._move_and_go_on(self._steps[0].moves))
+                return
+            self._tell(self._steps.popleft())
+        self._tell_progress()
+        self._let_in()
+
+    def _tell(self, step: _Step) -> None:
+        for member in self.members:
+            for call in step.calls:
+                member.call(call)
+        _forget(step.calls)
+        self._sent += 1
+
+    def _tell_progress(self) -> None:
+        self._progress.set()
+
+    async def _next(self) -> None:
+        self._progress.clear()
+        await self._progress.wait()
+
+    # -- gathering ---------------------------------------------------------------------------------------------------
+
+    async def gather(self, method: Method, params: Any, result: Any) -> Any:
+        """See :class:`rpc.dispatch.Workers`."""
+        theirs = await all_of(self.members, method.name, params)
+        own = await result if hasattr(result, "__await__") else result
+        return method.merge(self._engine, {0: own, **theirs}) if method.merge else own
+
+    def families(self) -> list[Family]:
+        """What there is to watch of the workers themselves."""
+        labels = [({"worker": str(member.number)}, member) for member in self.members]
+        ready = [Sample(int(member.ready), names) for names, member in labels]
+        restarts = [Sample(member.restarts, names) for names, member in labels]
+        return [
+            Family("worker_up", "gauge", "Whether a worker process serves its target nodes.", ready),
+            Family("worker_restarts_total", "counter", "How often a worker process had to be replaced.", restarts),
+        ]
+
+    async def ask_all(self, method: str) -> list[Any]:
+        """The results of a method in all workers that answer."""
+        return list((await all_of(self.members, method)).values())
+
+    # -- moving ------------------------------------------------------------------------------------------------------
+
+    async def _move_and_go_on(self, moves: Moves) -> None:
+        try:
+            pairs: dict[tuple[int, int], list[str]] = {}
+            for name, pair in moves.items():
+                pairs.setdefault(pair, []).append(name)
+            await asyncio.gather(*(member.caught_up() for member in self.members))
+            await asyncio.gather(*(self._move(names, *pair) for pair, names in pairs.items()))
+        except Exception:  # pylint: disable=broad-except
+            _LOG.exception("target nodes could not be moved because of a bug")
+        self._moving -= moves.keys()
+        self._mover = None
+        self._tell(self._steps.popleft())
+        self._advance()
+
+    async def _move(self, names: list[str], source: int, destination: int) -> None:
+        _LOG.warning(
+            "%s: served by %s from now on instead of %s, because of a bdev they share with others; their initiators "
+            "log in anew",
+            *(", ".join(names), _who(destination), _who(source)),
+        )
+        target = self._engine.target
+        if source == ownership.MAIN:
+            luggage = await parting.see_off(target, names, _MOVE_SECONDS)
+        else:
+            member = self.members[source - 1]
+            try:
+                luggage = await member.see_off(names, _MOVE_SECONDS)
+            except WorkerGone:
+                luggage = {}
+                await member.buried()
+        if destination == ownership.MAIN:
+            parting.take_over(target, names, luggage)
+        else:
+            self.members[destination - 1].take_over(names, luggage)
+
+    async def see_off(self, node: TargetNode, seconds: int) -> None:
+        """See :class:`iscsi.reception.Elsewhere`."""
+        while node.name in self._moving:
+            await self._next()
+        owner = self.owners.get(node.name, ownership.MAIN)
+        if owner != ownership.MAIN:
+            with contextlib.suppress(WorkerGone):
+                await self.members[owner - 1].see_off([node.name], seconds)
+
+    # -- logins ------------------------------------------------------------------------------------------------------
+
+    def take(self, node: TargetNode, arrival: Arrival) -> bool:
+        """See :class:`iscsi.reception.Elsewhere`."""
+        if node.is_closed:
+            return False
+        owner = self.owners.get(node.name)
+        is_settled = owner is not None and node.name not in self._moving
+        if is_settled and owner == ownership.MAIN:
+            return False
+        member = self.members[owner - 1] if owner else None
+        if is_settled and member is not None and member.ready:
+            others = sum(each.sessions for each in self.members if each is not member)
+            member.hand_over(arrival, others + len(self._engine.target.sessions))
+        else:
+            self._wait(node, arrival)
+        return True
+
+    def _wait(self, node: TargetNode, arrival: Arrival) -> None:
+        if len(self._waiting) >= _MOST_WAITING:
+            arrival.sock.close()
+            return
+        loop = asyncio.get_running_loop()
+        self._waiting.append(_Waiting(node, arrival, loop.time() + _WAIT_SECONDS))
+        loop.call_later(_WAIT_SECONDS + 0.1, self._let_in)
+
+    def _let_in(self) -> None:
+        """Whoever waits for what is there now goes on; who waited too long is to come again."""
+        now = asyncio.get_running_loop().time()
+        waiting, self._waiting = self._waiting, []
+        for node, arrival, until in waiting:
+            if until <= now:
+                _LOG.warning("a login to target node %s is dropped: nobody serves that node now", node.name)
+                arrival.sock.close()
+            elif not self.take(node, arrival):
+                self._engine.target.admit(arrival)
+
+
+def _who(number: int) -> str:
+    return "the main process" if number == ownership.MAIN else f"worker {number}"
+
+
+def _copied(descriptor: int | None) -> int | None:
+    return None if descriptor is None else os.dup(descriptor)
+
+
+def _forget(calls: Iterable[Call]) -> None:
+    for call in calls:
+        if call.descriptor is not None:
+            os.close(call.descriptor)

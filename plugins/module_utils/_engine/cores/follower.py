@@ -1,0 +1,171 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A worker process: an engine that is told its configuration, and whose connections are handed to it."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from ..bdev.raid import MirrorBdev
+from ..iscsi import parting
+from ..iscsi.portal import Portal
+from ..iscsi.reception import Arrival
+from ..loop import Loop
+from ..process import Logs, name_process
+from ..rpc.method import RpcError, State
+from ..service import Engine, Settings, WorkerPlace
+from .channel import Channel, Message
+from .memory import GivenMemory
+
+_LOG = logging.getLogger(__name__)
+
+
+class Follower:
+    """Does what comes over the channel, until it is told to stop or the main process is gone."""
+
+    def __init__(self, sock: socket.socket, logs: Logs) -> None:
+        self._logs = logs
+        self._engine: Engine | None = None
+        self._memory = GivenMemory()
+        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._stop = asyncio.Event()
+        self._drain_seconds = 0
+        self._asides: set[asyncio.Task[None]] = set()
+        self._channel = Channel(sock, self._on_message, self._stop.set)
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            raise AssertionError("the first message says hello")
+        return self._engine
+
+    async def run(self) -> None:
+        working = asyncio.get_running_loop().create_task(self._work())
+        await self._stop.wait()
+        working.cancel()
+        if self._engine is not None:
+            await self._engine.close(self._drain_seconds)
+        self._channel.close()
+
+    def _on_message(self, message: Message) -> None:
+        operation = message.words["op"]
+        if operation == "hello":
+            self._hello(message.words)
+        elif operation == "stop":
+            self._drain_seconds = message.words["seconds"]
+            self._stop.set()
+        elif operation in ("ask", "see_off", "ping"):
+            self._aside(getattr(self, f"_{operation}")(message.words))
+        else:
+            self._inbox.put_nowait(message)
+
+    def _hello(self, words: Mapping[str, Any]) -> None:
+        number = words["number"]
+        self._logs.open(words["level"], f"worker {number}")
+        for flag in words["flags"]:
+            self._logs.set_flag(flag, True)
+        name_process(f"openlun-{number}")
+        place = WorkerPlace(number, words["count"], words["state_dir"])
+        self._engine = engine = Engine(Settings(socket="", cpumask=f"[{words['core']}]", worker=place), self._logs)
+        engine.become_worker(self._memory, self._report_mirrors)
+        engine.target.number_apart(words["count"] + 1, number)
+        engine.target.sessions.on_change = self._report_sessions
+
+    # -- in order ----------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while True:
+            message = await self._inbox.get()
+            try:
+                await getattr(self, f"_{message.words['op']}")(message)
+            except Exception:  # pylint: disable=broad-except
+                _LOG.exception("%s is not done because of a bug", message.words["op"])
+
+    async def _call(self, message: Message) -> None:
+        words, error = message.words, None
+        self._memory.give(message.descriptors)
+        try:
+            await self.engine.dispatcher.call(words["method"], words["params"], State[words["phase"]])
+        except RpcError as refused:
+            error = str(refused)
+        self._channel.send({"done": words["id"], "error": error})
+
+    async def _begin(self, _message: Message) -> None:
+        """The configuration is complete."""
+        engine = self.engine
+        engine.dispatcher.state = State.RUNTIME
+        engine.target.start_serving()
+        gc.collect()
+        gc.freeze()
+        self._channel.send({"event": "ready"})
+
+    async def _connection(self, message: Message) -> None:
+        words = message.words
+        (descriptor,) = message.descriptors
+        target = self.engine.target
+        target.sessions.elsewhere = words["elsewhere"]
+        portal = Portal(words["host"], words["port"], words["tag"])
+        target.admit(Arrival(socket.socket(fileno=descriptor), portal, message.data, words["answered"]))
+
+    async def _take_over(self, message: Message) -> None:
+        parting.take_over(self.engine.target, message.words["nodes"], message.words["luggage"])
+
+    # -- beside ------------------------------------------------------------------------------------------------------
+
+    def _aside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._asides.add(task)
+        task.add_done_callback(self._asides.discard)
+
+    async def _ask(self, words: Mapping[str, Any]) -> None:
+        answer: dict[str, Any] = {"answer": words["id"]}
+        try:
+            answer["result"] = await self.engine.dispatcher.call(words["method"], words["params"])
+        except RpcError as error:
+            answer["error"] = str(error)
+        self._channel.send(answer)
+
+    async def _ping(self, words: Mapping[str, Any]) -> None:
+        self._channel.send({"answer": words["id"], "result": True})
+
+    async def _see_off(self, words: Mapping[str, Any]) -> None:
+        luggage = await parting.see_off(self.engine.target, words["nodes"], words["seconds"])
+        self._channel.send({"answer": words["id"], "result": luggage})
+
+    # -- telling -----------------------------------------------------------------------------------------------------
+
+    def _mirrors(self) -> dict[str, list[str]]:
+        mirrors = [bdev for bdev in self.engine.bdevs if isinstance(bdev, MirrorBdev)]
+        return {mirror.name: [base.name for base in mirror.bases] for mirror in mirrors}
+
+    def _report_mirrors(self) -> None:
+        """At once: a worker may be killed as soon as it answered what a mirror alone has."""
+        self._channel.send({"event": "mirrors", "mirrors": self._mirrors()})
+
+    def _report_sessions(self, count: int) -> None:
+        self._channel.send({"event": "sessions", "count": count})
+
+
+def serve(descriptor: int, spin_microseconds: int) -> None:
+    """Be a worker of the main process at the other end of the socket ``descriptor``."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # they are the main process's
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)
+    loop = Loop(spin_microseconds / 1e6)
+    try:
+        loop.run_until_complete(_serve(descriptor))
+    finally:
+        loop.close()
+
+
+async def _serve(descriptor: int) -> None:
+    await Follower(socket.socket(fileno=descriptor), Logs()).run()

@@ -1,0 +1,44 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Memory of bdevs that outlives a worker: the main process makes and keeps it, workers map it."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+from ..bdev.malloc import shared_memory
+from ..errors import EngineError
+
+
+class Memory(Protocol):
+    def get(self, name: str, num_blocks: int, block_size: int) -> int:
+        """A descriptor of memory for a bdev, which the caller owns. Raises EngineError."""
+
+
+class NewMemory:
+    """In the main process."""
+
+    def get(self, name: str, num_blocks: int, block_size: int) -> int:
+        return shared_memory(name, num_blocks, block_size)
+
+
+class GivenMemory:
+    """In a worker: what came with the call that makes the bdev."""
+
+    def __init__(self) -> None:
+        self._given: int | None = None
+
+    def give(self, descriptors: tuple[int, ...]) -> None:
+        """At most one; what is not fetched until there is another one is closed."""
+        if self._given is not None:
+            os.close(self._given)
+        self._given = descriptors[0] if descriptors else None
+
+    def get(self, name: str, num_blocks: int, block_size: int) -> int:
+        del num_blocks, block_size
+        given, self._given = self._given, None
+        if given is None:
+            raise EngineError(f"bdev {name}: the main process did not hand over its memory")
+        return given

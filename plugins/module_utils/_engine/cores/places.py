@@ -1,0 +1,83 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who serves the target nodes of an engine now, and who has to after a change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from ..bdev.base import Bdev
+from ..iscsi.node import TargetNode
+from . import ownership
+
+if TYPE_CHECKING:
+    from ..service import Engine
+
+_CREATE: Final = "iscsi_create_target_node"
+_SHARING: Final = frozenset({_CREATE, "iscsi_target_node_add_lun"})
+"""Only these can make nodes share what they did not share before."""
+
+Moves = dict[str, "tuple[int, int]"]
+"""By target node, the worker it leaves and the one it goes to."""
+
+
+class Places:
+    """``owners`` has the number of the worker of each target node, MAIN for the main process."""
+
+    def __init__(self, engine: Engine, workers: int) -> None:
+        self.owners: dict[str, int] = {}
+        self._engine = engine
+        self._workers = workers
+        self._used: set[str] = set()
+        """Bdevs at the bottom of target nodes, and perhaps of some that are gone."""
+
+    def count(self, worker: int) -> int:
+        """The nodes of a worker."""
+        return sum(self.owners.get(name) == worker for name in self._engine.target.nodes)
+
+    def after(self, methods: Sequence[str]) -> Moves:
+        """Take note of a change made by these methods."""
+        if not any(method in _SHARING for method in methods):
+            return {}
+        if list(methods) == [_CREATE] and self._is_simple():
+            return {}
+        return self.assign()
+
+    def _is_simple(self) -> bool:
+        """Give the newest node, if it is alone on its disks, to somebody, without a look at thousands of others."""
+        node = next(reversed(self._engine.target.nodes.values()))
+        bases = _bases_of(node, {})
+        if node.name in self.owners or bases & self._used or bases & self._of_main():
+            return False
+        loads = Counter(self.owners.values())
+        self.owners[node.name] = min(range(1, self._workers + 1), key=lambda worker: loads[worker])
+        self._used |= bases
+        return True
+
+    def assign(self) -> Moves:
+        known: dict[Bdev, frozenset[str]] = {}
+        nodes = {node.name: _bases_of(node, known) for node in self._engine.target.nodes.values()}
+        before = self.owners
+        self.owners = ownership.assign(nodes, before, self._workers, self._of_main())
+        self._used = set().union(*nodes.values())
+        return ownership.moves(before, self.owners)
+
+    def _of_main(self) -> set[str]:
+        return {bdev.name for attached in self._engine.nvme for bdev in attached.bdevs}
+
+
+def _bases_of(node: TargetNode, known: dict[Bdev, frozenset[str]]) -> frozenset[str]:
+    return frozenset().union(*(_bases(lun.bdev, known) for lun in node.device.luns.values()))
+
+
+def _bases(bdev: Bdev, known: dict[Bdev, frozenset[str]]) -> frozenset[str]:
+    """Names of the bdevs at the bottom of what a bdev is stacked on."""
+    found = known.get(bdev)
+    if found is None:
+        below = bdev.below()
+        found = frozenset().union(*(_bases(each, known) for each in below)) if below else frozenset((bdev.name,))
+        known[bdev] = found
+    return found

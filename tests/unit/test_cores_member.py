@@ -1,0 +1,191 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A worker as the main process sees it: what is done when it cannot follow, is silent, or ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+import pytest
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores import member as member_module
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.channel import Channel, Message
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.member import Call, Member, WorkerGone, all_of
+
+
+class Stage:
+    """The main process, and workers that are played by the test: processes that do nothing, and ends of channels."""
+
+    def __init__(self) -> None:
+        self.heard: list[dict[str, Any]] = []
+        self.reports: list[Mapping[str, Any]] = []
+        self.processes: list[subprocess.Popen[Any]] = []
+        self.worker: Channel | None = None
+        self.obeys = True
+        self.error: str | None = None
+        self.member = Member(1, 0, self, self)  # type: ignore[arg-type]
+
+    # what launches
+
+    def launch(self) -> tuple[subprocess.Popen[Any], socket.socket]:
+        ours, its = socket.socketpair()
+        process = subprocess.Popen(("sleep", "100"))
+        self.processes.append(process)
+        if self.worker is not None:
+            self.worker.close()
+        self.worker = Channel(its, self._on_message, lambda: None)
+        return process, ours
+
+    def _on_message(self, message: Message) -> None:
+        words = message.words
+        self.heard.append(words)
+        if not self.obeys or self.worker is None:
+            return
+        if words["op"] == "call":
+            self.worker.send({"done": words["id"], "error": self.error})
+        elif words["op"] == "begin":
+            self.worker.send({"event": "ready"})
+        elif words["op"] == "ask":
+            self.worker.send({"answer": words["id"], "result": words["method"]})
+        elif words["op"] == "stop":
+            self.processes[-1].terminate()
+            self.worker.close()
+
+    # what the member needs
+
+    def introduction(self, number: int) -> dict[str, Any]:
+        return {"number": number}
+
+    async def may_configure(self) -> None:
+        pass
+
+    def configuration(self) -> Iterable[Call]:
+        return [Call("first", {}), Call("second", None)]
+
+    def is_ready(self, _member: Member) -> None:
+        pass
+
+    def counted(self) -> None:
+        pass
+
+    def reported(self, _member: Member, words: Mapping[str, Any]) -> None:
+        self.reports.append(words)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            # A worker that is killed closes its end.
+            if self.worker is not None and self.processes[-1].poll() is not None:
+                self.worker.close()
+            await asyncio.sleep(0.001)
+
+
+def on_stage(play: Callable[[Stage], Awaitable[None]]) -> None:
+    async def run() -> None:
+        stage = Stage()
+        stage.member.start()
+        try:
+            await asyncio.wait_for(play(stage), 20)
+        finally:
+            stage.obeys = True
+            await stage.member.stop(0)
+            for process in stage.processes:
+                process.kill()
+                process.wait()
+
+    asyncio.run(run())
+
+
+def test_it_gets_the_configuration_and_then_every_change() -> None:
+    async def play(stage: Stage) -> None:
+        stage.member.call(Call("too early", None))  # the configuration will have it
+        await stage.until(lambda: stage.member.ready)
+        stage.member.call(Call("third", {"a": 1}))
+        await stage.member.caught_up()
+        assert [words.get("method", words["op"]) for words in stage.heard] == [
+            "hello",
+            "first",
+            "second",
+            "begin",
+            "third",
+        ]
+        assert await all_of([stage.member], "question") == {1: "question"}
+
+    on_stage(play)
+
+
+def test_who_cannot_follow_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    async def play(stage: Stage) -> None:
+        await stage.until(lambda: stage.member.ready)
+        stage.error = "no room"
+        stage.member.call(Call("third", None))
+        await stage.until(lambda: stage.member.restarts)
+        stage.error = None
+        await stage.until(lambda: stage.member.ready)
+        assert len(stage.processes) == 2
+
+    on_stage(play)
+    assert "third failed there, and not here: no room" in caplog.text
+
+
+def test_who_cannot_have_all_of_the_configuration_serves_the_rest(caplog: pytest.LogCaptureFixture) -> None:
+    async def play(stage: Stage) -> None:
+        stage.error = "the disk is gone"
+        await stage.until(lambda: stage.member.ready)
+        stage.member.call(Call("about the same disk", None))
+        await stage.member.caught_up()
+        assert stage.member.restarts == 0
+
+    on_stage(play)
+    assert "What needs it is not served" in caplog.text
+
+
+@pytest.mark.parametrize("limit", ["_FOLLOW_SECONDS", "_PING_SECONDS"])
+def test_who_is_silent_is_replaced(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(stage: Stage) -> None:
+        await stage.until(lambda: stage.member.ready)
+        stage.obeys = False
+        monkeypatch.setattr(member_module, "_FOLLOW_SECONDS", 0.05)
+        if limit == "_FOLLOW_SECONDS":
+            stage.member.call(Call("third", None))
+            await stage.member.caught_up()
+        await stage.until(lambda: stage.member.restarts)
+
+    if limit == "_PING_SECONDS":
+        monkeypatch.setattr(member_module, "_PING_SECONDS", 0.05)
+    on_stage(play)
+
+
+def test_nobody_waits_for_a_worker_that_ended() -> None:
+    async def play(stage: Stage) -> None:
+        await stage.until(lambda: stage.member.ready)
+        stage.obeys = False
+        stage.member.call(Call("third", None))
+        seeing_off = asyncio.ensure_future(stage.member.see_off(["n"], 5))
+        following = asyncio.ensure_future(stage.member.caught_up())
+        await asyncio.sleep(0)
+        stage.processes[-1].kill()
+        await stage.until(lambda: stage.member.restarts)
+        await following
+        with pytest.raises(WorkerGone):
+            await seeing_off
+        with pytest.raises(WorkerGone):
+            await stage.member.ask("question", None)  # the new one is not ready
+        assert await all_of([stage.member], "question") == {}
+
+    on_stage(play)
+
+
+def test_what_it_said_last_is_heard() -> None:
+    async def play(stage: Stage) -> None:
+        await stage.until(lambda: stage.member.ready)
+        assert stage.worker
+        stage.worker.send({"event": "mirrors", "mirrors": {}})
+        stage.processes[-1].kill()
+        await stage.until(lambda: stage.member.restarts)
+        assert stage.reports == [{"event": "mirrors", "mirrors": {}}]
+
+    on_stage(play)
