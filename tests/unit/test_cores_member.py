@@ -170,12 +170,44 @@ def test_nobody_waits_for_a_worker_that_ended() -> None:
         stage.processes[-1].kill()
         await stage.until(lambda: stage.member.restarts)
         await following
-        with pytest.raises(WorkerGone):
-            await seeing_off
+        assert await seeing_off == {}
         with pytest.raises(WorkerGone):
             await stage.member.ask("question", None)  # the new one is not ready
         assert await all_of([stage.member], "question") == {}
 
+    on_stage(play)
+
+
+def test_who_cannot_let_go_of_a_node_is_replaced() -> None:
+    """Its sessions must not go on beside those with another worker."""
+
+    async def play(stage: Stage) -> None:
+        await stage.until(lambda: stage.member.ready)
+        stage.obeys = False
+        seeing_off = asyncio.ensure_future(stage.member.see_off(["n"], 5))
+        await stage.until(lambda: stage.heard[-1]["op"] == "see_off")
+        assert stage.worker
+        stage.worker.send({"answer": stage.heard[-1]["id"], "error": "bug"})
+        await stage.until(seeing_off.done)
+        assert seeing_off.result() == {}
+        assert stage.processes[0].poll() is not None
+
+    on_stage(play)
+
+
+def test_who_takes_long_to_be_configured_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(stage: Stage) -> None:
+        stage.obeys = False
+        await stage.until(lambda: stage.member.follows)
+        assert stage.worker
+        for _each in range(10):
+            stage.worker.send({"event": "sessions", "count": 0})  # a sign of life
+            await asyncio.sleep(0.02)
+        assert stage.member.restarts == 0
+        await stage.until(lambda: stage.member.restarts)  # now it is silent
+
+    monkeypatch.setattr(member_module, "_PING_SECONDS", 0.01)
+    monkeypatch.setattr(member_module, "_FOLLOW_SECONDS", 0.1)
     on_stage(play)
 
 

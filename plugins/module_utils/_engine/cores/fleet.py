@@ -27,7 +27,7 @@ from ..rpc.method import Calls, Method, Spread, State
 from ..rpc.methods import worker as internal
 from . import ownership
 from .launch import Launcher
-from .member import Call, Member, WorkerGone, all_of
+from .member import Call, Member, all_of
 from .places import Moves, Places
 
 if TYPE_CHECKING:
@@ -160,13 +160,13 @@ class Fleet:
 
     def reported(self, member: Member, words: Mapping[str, Any]) -> None:
         """A worker's mirrors lost bases: ours and those of the other workers must not come back to them."""
-        for name, bases in words["mirrors"].items():
-            mirror = self._engine.bdevs.get(name) if name in self._engine.bdevs else None
+        for uuid, bases in words["mirrors"].items():
+            mirror = self._engine.bdevs.get(uuid) if uuid in self._engine.bdevs else None
             if isinstance(mirror, MirrorBdev):
                 for lost in [base.name for base in mirror.bases if base.name not in bases]:
                     _LOG.error("%s met an error of bdev %s", member, lost)
                     mirror.lose_named(lost)
-                    self._take([Call(internal.LOSE_MIRROR, {"name": name, "base": lost})])
+                    self._take([Call(internal.LOSE_MIRROR, {"name": mirror.name, "base": lost})])
 
     # -- following ---------------------------------------------------------------------------------------------------
 
@@ -293,12 +293,7 @@ class Fleet:
         if source == ownership.MAIN:
             luggage = await parting.see_off(target, names, _MOVE_SECONDS)
         else:
-            member = self.members[source - 1]
-            try:
-                luggage = await member.see_off(names, _MOVE_SECONDS)
-            except WorkerGone:
-                luggage = {}
-                await member.buried()
+            luggage = await self.members[source - 1].see_off(names, _MOVE_SECONDS)
         if destination == ownership.MAIN:
             parting.take_over(target, names, luggage)
         else:
@@ -310,45 +305,56 @@ class Fleet:
             await self._next()
         owner = self.owners.get(node.name, ownership.MAIN)
         if owner != ownership.MAIN:
-            with contextlib.suppress(WorkerGone):
-                await self.members[owner - 1].see_off([node.name], seconds)
+            await self.members[owner - 1].see_off([node.name], seconds)
 
     # -- logins ------------------------------------------------------------------------------------------------------
 
     def take(self, node: TargetNode, arrival: Arrival) -> bool:
         """See :class:`iscsi.reception.Elsewhere`."""
-        if node.is_closed:
+        if self._is_served_here(node):
             return False
-        owner = self.owners.get(node.name)
-        is_settled = owner is not None and node.name not in self._moving
-        if is_settled and owner == ownership.MAIN:
-            return False
-        member = self.members[owner - 1] if owner else None
-        if is_settled and member is not None and member.ready:
-            others = sum(each.sessions for each in self.members if each is not member)
-            member.hand_over(arrival, others + len(self._engine.target.sessions))
+        member = self._ready_for(node)
+        if member is not None:
+            self._hand_over(member, arrival)
+        elif len(self._waiting) < _MOST_WAITING:
+            loop = asyncio.get_running_loop()
+            self._waiting.append(_Waiting(node, arrival, loop.time() + _WAIT_SECONDS))
+            loop.call_later(_WAIT_SECONDS + 0.1, self._let_in)
         else:
-            self._wait(node, arrival)
+            arrival.sock.close()
         return True
 
-    def _wait(self, node: TargetNode, arrival: Arrival) -> None:
-        if len(self._waiting) >= _MOST_WAITING:
-            arrival.sock.close()
-            return
-        loop = asyncio.get_running_loop()
-        self._waiting.append(_Waiting(node, arrival, loop.time() + _WAIT_SECONDS))
-        loop.call_later(_WAIT_SECONDS + 0.1, self._let_in)
+    def _is_served_here(self, node: TargetNode) -> bool:
+        """Or refused here, for good or until it is known who serves it."""
+        is_mine = self.owners.get(node.name) == ownership.MAIN and node.name not in self._moving
+        return is_mine or node.is_closed
+
+    def _ready_for(self, node: TargetNode) -> Member | None:
+        """The worker of a node that can be told of its logins now."""
+        owner = self.owners.get(node.name)
+        if not owner or node.name in self._moving or not self.members[owner - 1].ready:
+            return None
+        return self.members[owner - 1]
+
+    def _hand_over(self, member: Member, arrival: Arrival) -> None:
+        others = sum(each.sessions for each in self.members if each is not member)
+        member.hand_over(arrival, others + len(self._engine.target.sessions))
 
     def _let_in(self) -> None:
         """Whoever waits for what is there now goes on; who waited too long is to come again."""
         now = asyncio.get_running_loop().time()
         waiting, self._waiting = self._waiting, []
-        for node, arrival, until in waiting:
-            if until <= now:
-                _LOG.warning("a login to target node %s is dropped: nobody serves that node now", node.name)
-                arrival.sock.close()
-            elif not self.take(node, arrival):
-                self._engine.target.admit(arrival)
+        for each in waiting:
+            member = self._ready_for(each.node)
+            if self._is_served_here(each.node):
+                self._engine.target.admit(each.arrival)
+            elif member is not None:
+                self._hand_over(member, each.arrival)
+            elif each.until > now:
+                self._waiting.append(each)
+            else:
+                _LOG.warning("a login to target node %s is dropped: nobody serves that node now", each.node.name)
+                each.arrival.sock.close()
 
 
 def _who(number: int) -> str:

@@ -137,14 +137,19 @@ class Follower:
         self._channel.send({"answer": words["id"], "result": True})
 
     async def _see_off(self, words: Mapping[str, Any]) -> None:
-        luggage = await parting.see_off(self.engine.target, words["nodes"], words["seconds"])
-        self._channel.send({"answer": words["id"], "result": luggage})
+        answer: dict[str, Any] = {"answer": words["id"]}
+        try:
+            answer["result"] = await parting.see_off(self.engine.target, words["nodes"], words["seconds"])
+        except Exception as error:  # pylint: disable=broad-except
+            _LOG.exception("target nodes cannot be let go because of a bug")
+            answer["error"] = str(error) or type(error).__name__
+        self._channel.send(answer)
 
     # -- telling -----------------------------------------------------------------------------------------------------
 
     def _mirrors(self) -> dict[str, list[str]]:
         mirrors = [bdev for bdev in self.engine.bdevs if isinstance(bdev, MirrorBdev)]
-        return {mirror.name: [base.name for base in mirror.bases] for mirror in mirrors}
+        return {mirror.uuid: [base.name for base in mirror.bases] for mirror in mirrors}
 
     def _report_mirrors(self) -> None:
         """At once: a worker may be killed as soon as it answered what a mirror alone has."""

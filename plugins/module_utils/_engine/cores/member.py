@@ -83,7 +83,8 @@ class Member:
         self._process: subprocess.Popen[Any] | None = None
         self._channel: Channel | None = None
         self._ended = asyncio.Event()
-        self._is_gone = asyncio.Event()
+        self._heard = 0.0
+        """When it said something last, on the loop's clock."""
         self._stopping = False
         self._lacks = False
         """It could not make everything that the main process has."""
@@ -131,7 +132,6 @@ class Member:
     async def _live(self) -> None:
         """From its start until nothing of it is left, so that nothing lands late on a disk."""
         self._ended.clear()
-        self._is_gone.clear()
         self._process, ours = self._launcher.launch()
         self._channel = Channel(ours, self._on_message, self._ended.set)
         configuring = asyncio.get_running_loop().create_task(self._configure(self._channel))
@@ -152,12 +152,18 @@ class Member:
             for call in self._host.configuration():
                 self._send_call(call, channel)
             self.follows = True
+            self._heard = asyncio.get_running_loop().time()
             channel.send({"op": "begin"})
         except Exception:  # pylint: disable=broad-except
             _LOG.exception("worker %d cannot be configured because of a bug", self.number)
             self.give_up("it has no configuration")
 
     async def _ping(self) -> None:
+        if not self.ready:
+            silent = asyncio.get_running_loop().time() - self._heard
+            if self.follows and silent > _FOLLOW_SECONDS:
+                self.give_up(f"it stopped making its configuration {silent:.0f} s ago")
+            return
         try:
             await self._ask({"op": "ping"}, _FOLLOW_SECONDS)
         except WorkerGone:
@@ -170,9 +176,7 @@ class Member:
             self._channel.close()
         if not self._stopping:
             process.kill()
-        while process.poll() is None:
-            await asyncio.sleep(_LOOK_SECONDS)
-        self._is_gone.set()
+        await _gone(process)
         for _what, called in self._calls.values():
             if not called.done():
                 called.set_result(None)  # the next one gets everything at its start
@@ -188,11 +192,6 @@ class Member:
         if self._process is not None and not self._ended.is_set():
             _LOG.error("%s is killed: %s", self, why)
             self._process.kill()
-
-    async def buried(self) -> None:
-        """Return when nothing is left of the process, if it is ending."""
-        if self._ended.is_set():
-            await self._is_gone.wait()
 
     async def stop(self, seconds: int) -> None:
         """Let initiators log out, flush, end."""
@@ -233,8 +232,15 @@ class Member:
         return await self._ask({"op": "ask", "method": method, "params": params}, _ASK_SECONDS)
 
     async def see_off(self, nodes: list[str], seconds: int) -> dict[str, Any]:
-        """As :func:`iscsi.parting.see_off`. Raises WorkerGone."""
-        luggage: dict[str, Any] = await self._ask({"op": "see_off", "nodes": nodes, "seconds": seconds}, None)
+        """As :func:`iscsi.parting.see_off`. A worker that ends meanwhile leaves nothing, but is gone afterwards."""
+        process = self._process
+        try:
+            luggage: dict[str, Any] = await self._ask({"op": "see_off", "nodes": nodes, "seconds": seconds}, None)
+        except WorkerGone as gone:
+            if process is not None and (self.ready or self._ended.is_set()):
+                self.give_up(f"it cannot let go of its target nodes: {gone}")
+                await _gone(process)
+            return {}
         return luggage
 
     def take_over(self, nodes: list[str], luggage: Mapping[str, Any]) -> None:
@@ -268,6 +274,7 @@ class Member:
 
     def _on_message(self, message: Message) -> None:
         words = message.words
+        self._heard = asyncio.get_running_loop().time()
         if "done" in words:
             method, called = self._calls.pop(words["done"])
             called.set_result(None)
@@ -305,6 +312,12 @@ class Member:
     def to_rpc(self) -> dict[str, Any]:
         words = {"number": self.number, "core": self.core, "pid": self.pid, "ready": self.ready}
         return {**words, "restarts": self.restarts, "sessions": self.sessions}
+
+
+async def _gone(process: subprocess.Popen[Any]) -> None:
+    """Return when nothing is left of it."""
+    while process.poll() is None:
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def all_of(members: Iterable[Member], method: str, params: Any = None) -> dict[int, Any]:

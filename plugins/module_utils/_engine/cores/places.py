@@ -54,6 +54,7 @@ class Places:
             return False
         loads = Counter(self.owners.values())
         self.owners[node.name] = min(range(1, self._workers + 1), key=lambda worker: loads[worker])
+        node.moved = True
         self._used |= bases
         return True
 
@@ -63,6 +64,8 @@ class Places:
         before = self.owners
         self.owners = ownership.assign(nodes, before, self._workers, self._of_main())
         self._used = set().union(*nodes.values())
+        for node in self._engine.target.nodes.values():
+            node.moved = self.owners[node.name] != ownership.MAIN
         return ownership.moves(before, self.owners)
 
     def _of_main(self) -> set[str]:
