@@ -64,9 +64,9 @@ test-spdk: ## The modules with SPDK's engine: SPDK=/path/to/iscsi_tgt make test-
 test-vm: venv $(COLLECTION) engine ## The role on virtual machines, with real NVMe disks (SMOKE=1: one machine, the main line)
 	@scripts/test_vm.sh
 
-bench: venv $(COLLECTION) engine ## Compare the engine with tgtd (QUICK=1: a short run, CONTROL=1: configuring it, CROWD=1: many sessions, NVME=1: its NVMe driver with the kernel's)
-	@$(if $(CONTROL)$(CROWD),,scripts/apt.sh $(if $(NVME),$(LAB),$(CLIENTS) tgt))
-	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m benchmark.$(if $(CONTROL),control,$(if $(CROWD),crowd,$(if $(NVME),nvme,bench))) \
+bench: venv $(COLLECTION) engine ## Compare the engine with tgtd (QUICK=1: a short run, CONTROL=1: configuring it, CROWD=1: many sessions, LIMITS=1: whether rate limits hold, NVME=1: its NVMe driver with the kernel's)
+	@$(if $(CONTROL)$(CROWD),,scripts/apt.sh $(if $(NVME),$(LAB),$(CLIENTS) $(if $(LIMITS),,tgt)))
+	@PYTHONPATH=tests:$(PYTHONPATH) build/venv/bin/python -m benchmark.$(if $(CONTROL),control,$(if $(CROWD),crowd,$(if $(LIMITS),limits,$(if $(NVME),nvme,bench)))) \
 		$(if $(QUICK),--quick) $(ARGS)
 
 dist: venv ## Build the collection's archive in build/
