@@ -24,22 +24,14 @@ class MallocBdev(BlankBdev):
     atomic_bytes = 1024 * 1024
     """It is gone altogether after a power cut."""
 
-    def __init__(
-        self,
-        name: str,
-        num_blocks: int,
-        block_size: int,
-        uuid: str | None = None,
-        physical_block_size: int | None = None,
-    ) -> None:
-        super().__init__(name, num_blocks, block_size, uuid, physical_block_size)
+    def _take_space(self) -> None:
         try:
             self._memory = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except (OSError, OverflowError, ValueError) as error:
             wrapped = error if isinstance(error, OSError) else OSError(12, str(error))
-            raise EngineError.from_os(wrapped, f"bdev {name}: cannot get {self.size} bytes of memory") from error
+            raise EngineError.from_os(wrapped, f"bdev {self.name}: cannot get {self.size} bytes of memory") from error
         self._view = memoryview(self._memory)
-        self._written = bytearray(num_blocks)
+        self._written = bytearray(self.num_blocks)
         """A byte for each block: 1 when it takes space."""
 
     def read(self, offset: int, length: int) -> Buffer:
