@@ -227,3 +227,25 @@ def test_a_kill_on_the_way_leaves_all_or_nothing(target: Target) -> None:
         seen.add(len(new))
         engine.start()
     assert seen == {0, 300}
+
+
+def test_settings_of_disks_are_put_back_and_a_mirror_keeps_its_disks(engine: Engine) -> None:
+    latencies = dict.fromkeys(("avg_read_latency", "p99_read_latency", "avg_write_latency", "p99_write_latency"), 10)
+    engine.rpc("bdev_null_create", name="N", num_blocks=2048, block_size=512)
+    engine.rpc("bdev_delay_create", name="D", base_bdev_name="N", **latencies)
+    engine.rpc("bdev_null_create", name="O", num_blocks=2048, block_size=512)
+    engine.rpc("bdev_raid_create", name="R", raid_level="raid1", base_bdevs=["D", "O"])
+    before, bdevs = configuration(engine), engine.rpc("bdev_get_bdevs")
+    calls = [
+        call("bdev_null_resize", name="N", new_size=4),
+        call("bdev_delay_update_latency", delay_bdev_name="D", latency_type="avg_read", latency_us=20),
+    ]
+    with pytest.raises(RpcError, match="nothing was changed"):
+        engine.rpc("engine_apply", calls=[*calls, WRONG])
+    assert (configuration(engine), engine.rpc("bdev_get_bdevs")) == (before, bdevs)
+    for name in ("N", "O"):
+        with pytest.raises(RpcError, match="cannot be undone"):
+            engine.rpc("engine_apply", calls=[call("bdev_null_delete", name=name), *calls])
+    assert (configuration(engine), engine.rpc("bdev_get_bdevs")) == (before, bdevs)
+    engine.rpc("engine_apply", calls=[*calls, call("bdev_null_delete", name="O")])
+    assert engine.rpc("bdev_raid_get_bdevs", category="all")[0]["num_base_bdevs_discovered"] == 1

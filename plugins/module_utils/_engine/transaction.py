@@ -205,8 +205,9 @@ class Savepoint:
                     await engine.attempt(recipe)
                 except RpcError as error:
                     _LOG.error("bdev %s could not be put back: %s", name, error)
+        live = set(engine.bdevs)
         for bdev, settings in self._settings:
-            if bdev.name in engine.bdevs and bdev.settings() != settings:
+            if bdev in live and bdev.settings() != settings:
                 blocks = bdev.num_blocks
                 vars(bdev).update(settings)
                 resized(engine, bdev, blocks)

@@ -13,6 +13,9 @@ from .base import Bdev, check_blocks
 _MAX_EXPONENT: Final = 15
 """Of the logical blocks in a physical one, as a power of two: READ CAPACITY(16) has four bits for it (SBC-4)."""
 
+_LEAST: Final = 512
+"""Bytes of a physical block, as in SPDK; one smaller than a logical block means nothing."""
+
 
 class BlankBdev(Bdev):
     """Begins with nothing in it. ``physical_block_size`` None is the block size. Raises Invalid."""
@@ -31,11 +34,15 @@ class BlankBdev(Bdev):
         check_blocks(name, num_blocks, block_size)
         super().__init__(name, block_size, num_blocks, uuid)
         self.physical_block_size = physical_block_size or block_size
-        if self.physical_block_size not in (block_size << power for power in range(_MAX_EXPONENT + 1)):
+        physical, largest = self.physical_block_size, block_size << _MAX_EXPONENT
+        if not _LEAST <= physical <= largest or physical & (physical - 1):
             raise Invalid(
-                f"bdev {name}: physical block size {physical_block_size}: a power of 2 from {block_size} to "
-                f"{block_size << _MAX_EXPONENT} is wanted"
+                f"bdev {name}: physical block size {physical}: a power of 2 from {_LEAST} to {largest} is wanted"
             )
+        self._take_space()
+
+    def _take_space(self) -> None:
+        """Get what the blocks are kept in. Raises EngineError."""
 
     def config(self) -> tuple[str, dict[str, Any]]:
         return self.made_by, {

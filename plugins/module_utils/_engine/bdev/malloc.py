@@ -59,23 +59,25 @@ class MallocBdev(BlankBdev):
         shared: int | None = None,
     ) -> None:
         """``shared`` is a descriptor of :func:`shared_memory`, which belongs to the device from now on."""
-        super().__init__(name, num_blocks, block_size, uuid, physical_block_size)
         self.shared = shared
         self._written: bytearray | mmap.mmap
         """A byte for each block: 1 when it takes space."""
+        super().__init__(name, num_blocks, block_size, uuid, physical_block_size)
+
+    def _take_space(self) -> None:
         try:
-            if shared is None:
+            if self.shared is None:
                 self._memory = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-                self._written = bytearray(num_blocks)
+                self._written = bytearray(self.num_blocks)
             else:
-                self._memory = mmap.mmap(shared, self.size)
-                self._written = mmap.mmap(shared, num_blocks, offset=_map_begins(self.size))
+                self._memory = mmap.mmap(self.shared, self.size)
+                self._written = mmap.mmap(self.shared, self.num_blocks, offset=_map_begins(self.size))
         except (OSError, OverflowError, ValueError) as error:
             wrapped = error if isinstance(error, OSError) else OSError(12, str(error))
-            raise EngineError.from_os(wrapped, f"bdev {name}: cannot get {self.size} bytes of memory") from error
+            raise EngineError.from_os(wrapped, f"bdev {self.name}: cannot get {self.size} bytes of memory") from error
         self.memory = self._view = memoryview(self._memory)
         # What is given back of shared memory has to be taken from all who share it.
-        self._release = mmap.MADV_DONTNEED if shared is None else mmap.MADV_REMOVE
+        self._release = mmap.MADV_DONTNEED if self.shared is None else mmap.MADV_REMOVE
 
     def read(self, offset: int, length: int) -> Buffer:
         return self._view[offset : offset + length]

@@ -77,7 +77,7 @@ def get_version(_engine: Engine) -> dict[str, Any]:
 
 
 def kill_instance(_engine: Engine, sig_name: str) -> bool:
-    os.kill(os.getpid(), _SIGNALS[sig_name.upper()])
+    os.kill(os.getpid(), _SIGNALS[sig_name])
     return True
 
 
