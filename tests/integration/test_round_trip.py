@@ -252,7 +252,8 @@ def test_every_method_that_changes_something_is_tried() -> None:
 
 
 def configuration(engine: Engine) -> Params:
-    return {name: engine.rpc("framework_get_config", name=name) for name in ("bdev", "scsi", "iscsi")}
+    subsystems = [each["subsystem"] for each in engine.rpc("framework_get_subsystems")]
+    return {name: engine.rpc("framework_get_config", name=name) for name in subsystems}
 
 
 def refused(engine: Engine, name: str, params: Params) -> str | None:
