@@ -307,6 +307,12 @@ class Fleet:
         if owner != ownership.MAIN:
             await self.members[owner - 1].see_off([node.name], seconds)
 
+    def stay(self, node: TargetNode) -> None:
+        """See :class:`iscsi.reception.Elsewhere`."""
+        owner = self.owners.get(node.name, ownership.MAIN)
+        if owner != ownership.MAIN:
+            self.members[owner - 1].take_over([node.name], parting.NOTHING)
+
     # -- logins ------------------------------------------------------------------------------------------------------
 
     def take(self, node: TargetNode, arrival: Arrival) -> bool:
