@@ -109,11 +109,11 @@ class Follower:
 
     async def _connection(self, message: Message) -> None:
         words = message.words
-        (descriptor,) = message.descriptors
         target = self.engine.target
         target.sessions.elsewhere = words["elsewhere"]
         portal = Portal(words["host"], words["port"], words["tag"])
-        target.admit(Arrival(socket.socket(fileno=descriptor), portal, message.data, words["answered"]))
+        for descriptor in message.descriptors:  # there is none when too many files are open: the initiator comes again
+            target.admit(Arrival(socket.socket(fileno=descriptor), portal, message.data, words["answered"]))
 
     async def _take_over(self, message: Message) -> None:
         parting.take_over(self.engine.target, message.words["nodes"], message.words["luggage"])
