@@ -70,8 +70,6 @@ class Follower:
     def _hello(self, words: Mapping[str, Any]) -> None:
         number = words["number"]
         self._logs.open(words["level"], f"worker {number}")
-        for flag in words["flags"]:
-            self._logs.set_flag(flag, True)
         name_process(f"openlun-{number}")
         place = WorkerPlace(number, words["count"], words["state_dir"])
         self._engine = engine = Engine(Settings(socket="", cpumask=f"[{words['core']}]", worker=place), self._logs)
