@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import random
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from engine_process import Launch, Target
+from engine_process import Launch, Target, eventually
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pdu import cdb, wire
@@ -193,9 +194,11 @@ LONG = 512
 """Blocks of a read that is to wait."""
 
 
-def reads(initiator: Initiator) -> list[Pdu]:
-    """More than the socket takes."""
-    return [initiator.command(cdb.read_10(0, LONG), flags=READ, length=LONG * BLOCK) for _each in range(60)]
+def reads(initiator: Initiator, count: int = 30, announced: int = 0) -> list[Pdu]:
+    """More than the socket takes, and no more than may wait."""
+    initiator.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    length = LONG * BLOCK + announced
+    return [initiator.command(cdb.read_10(0, LONG), flags=READ, length=length) for _each in range(count)]
 
 
 def write_of(initiator: Initiator, data: bytes) -> Pdu:
@@ -226,3 +229,22 @@ def test_a_write_of_another_session_does_not_change_what_waits_to_be_sent(disk: 
         assert other.finish(write).status == 0
         assert {first.data, *(initiator.finish(command).data for command in waiting[1:])} == {before}
         assert initiator.read(cdb.read_10(LONG // 2, 8), 8 * BLOCK).data == data
+
+
+@pytest.mark.parametrize("announced", [0, BLOCK], ids=["in a row", "one by one"])
+def test_who_reads_no_answers_is_read_no_commands_of(disk: Target, announced: int) -> None:
+    """Nobody makes the engine hold answers without bound, nor copy them when a WRITE comes."""
+
+    def done() -> int:
+        [counted] = disk.engine.rpc("bdev_get_iostat", names=["Disk0"])["bdevs"]
+        return int(counted["num_read_ops"])
+
+    with disk.login() as initiator:
+        initiator.execute(cdb.unit_ready())
+        before = done()
+        waiting = reads(initiator, 1000, announced)
+        initiator.send(*waiting)
+        eventually(lambda: done() > before, "commands that are carried out")
+        assert done() - before < 200
+        assert {initiator.receive().status for _each in waiting} == {0}
+        assert done() - before == 1000

@@ -11,6 +11,7 @@ from ..bdev.mapping import owned
 from ..scsi.sense import GOOD
 from . import pdu
 from .command import IscsiTask
+from .sending import OUTPUT_LIMIT
 
 if TYPE_CHECKING:
     from .session import Session
@@ -77,9 +78,9 @@ def send_data_in(connection: Worker, task: IscsiTask) -> None:
             data = memoryview(data)[:length]
     lun = task.lun
     if lun is not None:
-        if not lun.bdev.lends_memory:
+        if not lun.bdev.lends_memory or connection.out_bytes > OUTPUT_LIMIT:
             connection.note_output(length)
-        elif lun.bdev not in connection.loans:
+        if lun.bdev.lends_memory and lun.bdev not in connection.loans:
             connection.borrow(lun.bdev)
     limit = session.limit
     if not task.immediate:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from . import pdu
 from .keys import RECEIVE_LIMIT
+from .sending import OUTPUT_LIMIT
 
 if TYPE_CHECKING:
     from ..scsi.use import Use
@@ -56,6 +57,7 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
     unpack, most, out = _COMMAND.unpack_from, connection.plain_limit, connection.out
     largest = RECEIVE_LIMIT if connection.takes_immediate_data else 0
     stat_sn, exp_cmd_sn, limit = connection.stat_sn, session.exp_cmd_sn, session.limit
+    room = OUTPUT_LIMIT - connection.out_bytes
     use: Use | None = None
     queued = reads = bytes_read = writes = bytes_written = 0
     while end - at >= 48:
@@ -89,12 +91,15 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
             reads += 1
             bytes_read += length
             at = start
+            if queued > room:
+                end = at
         elif code in _WRITE and lengths == length and what & _BUT_ATTRIBUTE == _WRITING:
             after = start + length
             if after > end or length > largest or lun.state.write_through:
                 break
             # Others, or this very connection, may have to send or copy what they were to send of these blocks.
             connection.out_bytes += queued
+            room -= queued
             queued = 0
             try:
                 bdev.write(offset, view[start:after])
@@ -117,6 +122,8 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
         stat_sn = stat_sn + 1 & _MASK
         limit = limit + 1 & _MASK
     connection.out_bytes += queued
+    if queued > room and not connection.closed:
+        connection.note_output(0)
     connection.stat_sn, session.exp_cmd_sn = stat_sn, exp_cmd_sn
     session.limit = session.limit + reads + writes & _MASK  # it may have moved meanwhile
     if use is not None:
