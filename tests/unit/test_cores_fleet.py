@@ -63,6 +63,7 @@ class Site:
 
     def __init__(self) -> None:
         self.engine = Engine(Settings(socket="/nowhere"), Logs())
+        self.engine.logs.level = "NOTICE"
         self.story: list[Any] = []
         self.engine.memory = NewMemory()
         self.fleet = self.engine.fleet = Fleet(self.engine, (0, 1))
@@ -201,8 +202,12 @@ def test_options_that_are_set_while_workers_start_are_set_before_the_start_there
         site.engine.dispatcher.state = State.STARTUP
         for recorder in site.recorders:
             recorder.call = lambda call: phases.append(call.phase)  # type: ignore[method-assign]
+        worker = Engine(Settings(socket="", worker=WorkerPlace(1, 2, None)), Logs())
+        for call in [each for each in site.fleet.configuration() if each.method == "iscsi_set_options"]:
+            await worker.dispatcher.call(call.method, call.params, State[call.phase])
         await site.rpc("iscsi_set_options", max_sessions=7)
         assert phases == ["STARTUP", "STARTUP"]
+        await worker.dispatcher.call("iscsi_set_options", {"max_sessions": 7}, State.STARTUP)  # though it has had some
 
     with_site(test)
 
@@ -213,7 +218,6 @@ def test_a_new_worker_logs_what_is_logged_now() -> None:
         site.engine.logs.set_flag("scsi", True)
         calls = {call.method: call.params for call in site.fleet.configuration()}
         assert (calls["log_set_level"], calls["log_set_flag"]) == ({"level": "ERROR"}, {"flag": "scsi"})
-        site.engine.logs.level = "NOTICE"
         site.engine.logs.set_flag("scsi", False)
 
     with_site(test)

@@ -252,10 +252,10 @@ def test_a_descriptor_that_cannot_be_watched_is_forgotten(loop: Loop, tmp_path: 
     os.dup2(again.fileno(), number)  # the number has another meaning now
 
     async def main() -> None:
-        future: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(number, lambda: future.done() or future.set_result(None))
+        readable = asyncio.Event()
+        loop.add_reader(number, readable.set)
         other.send(b"x")
-        await asyncio.wait_for(future, SECONDS)
+        await asyncio.wait_for(readable.wait(), SECONDS)
 
     loop.run_until_complete(main())
     assert loop.remove_reader(number)

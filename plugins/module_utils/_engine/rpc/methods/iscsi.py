@@ -38,7 +38,7 @@ def get_options(engine: Engine) -> dict[str, Any]:
 
 
 def set_options(engine: Engine, **options: Any) -> bool:
-    if engine.iscsi_options_set:
+    if engine.iscsi_options_set and engine.settings.worker is None:  # workers are told all options first
         raise RpcError(INTERNAL_ERROR, "Must not call more than once")
     given = {name: value for name, value in options.items() if value is not None}
     Auth(**{name: given[name] for name in Auth._fields if name in given}).check("discovery")
