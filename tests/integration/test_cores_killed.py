@@ -184,6 +184,7 @@ def test_a_worker_that_cannot_open_a_disk_serves_the_others(cluster: Cluster, tm
         with target.login() as initiator:
             assert ready(initiator).tsih
     assert "bdev_aio_create failed there, and not here" in engine.words()
+    assert [worker["whole"] for worker in cluster.workers()] == [False, True]
     engine.rpc("iscsi_delete_target_node", name=lost.name)
     engine.rpc("bdev_aio_delete", name="A0")
     assert [worker["restarts"] for worker in cluster.workers()] == [1, 0]

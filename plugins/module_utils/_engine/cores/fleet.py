@@ -112,6 +112,11 @@ class Fleet:
         await asyncio.gather(*(member.stop(seconds) for member in self.members))
         self._launcher.close()
 
+    @property
+    def is_whole(self) -> bool:
+        """All workers serve all that is theirs."""
+        return all(member.is_whole for member in self.members)
+
     def to_rpc(self) -> list[dict[str, Any]]:
         """As engine_get_info shows the workers."""
         return [{**member.to_rpc(), "target_nodes": self._places.count(member.number)} for member in self.members]

@@ -97,6 +97,11 @@ class Member:
         return f"worker {self.number} (pid {self.pid}, core {self.core})"
 
     @property
+    def is_whole(self) -> bool:
+        """It serves everything that is its own."""
+        return self.ready and not self._lacks
+
+    @property
     def pid(self) -> int:
         return self._process.pid if self._process is not None else 0
 
@@ -310,7 +315,7 @@ class Member:
             self.give_up(f"{method} failed there, and not here: {error}")
 
     def to_rpc(self) -> dict[str, Any]:
-        words = {"number": self.number, "core": self.core, "pid": self.pid, "ready": self.ready}
+        words = {"number": self.number, "core": self.core, "pid": self.pid, "ready": self.ready, "whole": self.is_whole}
         return {**words, "restarts": self.restarts, "sessions": self.sessions}
 
 
