@@ -227,3 +227,20 @@ def test_a_worker_is_lean(cluster: Cluster) -> None:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         sizes = {line.split(":")[0]: int(line.split()[1]) for line in rollup[1:]}
         assert sizes["Anonymous"] <= 30 * 1024
+
+
+def test_a_client_with_recovery_goes_on(cluster: Cluster, tmp_path: Path) -> None:
+    """Libiscsi logs in again and sends anew what was not answered; the program above it does not notice."""
+    target = cluster.node("disk0")
+    image = tmp_path / "image"
+    image.write_bytes(os.urandom(8 * 2**20))
+    command = ("qemu-img", "convert", "-n", "-W", "-f", "raw", "-O", "raw", "-r", "2M", image, target.url())
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as client:
+        for _each in range(2):
+            eventually(lambda: cluster.workers()[0]["sessions"] or client.poll() is not None, "its session")
+            assert client.poll() is None, "it was done too soon"
+            cluster.kill(1)
+        _nothing, words = client.communicate(timeout=60)
+    assert (client.returncode, words) == (0, "")
+    run("qemu-img", "convert", "-f", "raw", "-O", "raw", target.url(), tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == image.read_bytes()
