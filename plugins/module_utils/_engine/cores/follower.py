@@ -109,6 +109,8 @@ class Follower:
     async def _connection(self, message: Message) -> None:
         words = message.words
         (descriptor,) = message.descriptors
+        # Let connections that ended before this one came be noticed first: its login must not end their session anew.
+        await asyncio.sleep(0)
         target = self.engine.target
         target.sessions.elsewhere = words["elsewhere"]
         portal = Portal(words["host"], words["port"], words["tag"])
