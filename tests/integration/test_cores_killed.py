@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -244,3 +246,29 @@ def test_a_client_with_recovery_goes_on(cluster: Cluster, tmp_path: Path) -> Non
     assert (client.returncode, words) == (0, "")
     run("qemu-img", "convert", "-f", "raw", "-O", "raw", target.url(), tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == image.read_bytes()
+
+
+def test_histograms_of_bdevs_go_on_with_the_next_worker(cluster: Cluster) -> None:
+    target = cluster.node("disk0")
+    cluster.engine.rpc("bdev_enable_histogram", name="M-disk0", enable=True, opc="write", granularity=3)
+    cluster.kill(1)
+    with target.login() as initiator:
+        assert ready(initiator).write(cdb.write_16(0, 1), content(1)).status == GOOD
+        assert initiator.read(cdb.read_16(0, 1), BLOCK).data == content(1)
+    packed = base64.b64decode(cluster.engine.rpc("bdev_get_histogram", name="M-disk0")["histogram"])
+    assert sum(struct.unpack(f"<{len(packed) // 8}Q", packed)) == 1
+
+
+def test_a_node_on_a_disk_that_never_answers_can_be_deleted(cluster: Cluster) -> None:
+    engine = cluster.engine
+    engine.rpc("bdev_null_create", name="N0", num_blocks=2048, block_size=BLOCK)
+    engine.rpc("bdev_error_create", base_name="N0")
+    target = cluster.node("stuck", "EE_N0")
+    engine.rpc("bdev_error_inject_error", name="EE_N0", io_type="write", error_type="pending")
+    with target.login() as initiator:
+        ready(initiator)
+        write = initiator.command(cdb.write_16(0, 1), flags=0xA1, length=BLOCK, data=content(1))
+        initiator.send(write, initiator.nop_out(b"arrived"))
+        assert initiator.receive().data == b"arrived"
+    engine.rpc("iscsi_delete_target_node", name=target.name)
+    assert [worker["restarts"] for worker in cluster.workers()] == [0, 0]

@@ -246,11 +246,12 @@ class Member:
         """The result of a method there. Raises WorkerGone."""
         return await self._ask({"op": "ask", "method": method, "params": params}, _ASK_SECONDS)
 
-    async def see_off(self, nodes: list[str], seconds: int) -> dict[str, Any]:
+    async def see_off(self, nodes: list[str], seconds: int, until_rest: bool) -> dict[str, Any]:
         """As :func:`iscsi.parting.see_off`. A worker that ends meanwhile leaves nothing, but is gone afterwards."""
         process = self._process
         try:
-            luggage: dict[str, Any] = await self._ask({"op": "see_off", "nodes": nodes, "seconds": seconds}, None)
+            words = {"op": "see_off", "nodes": nodes, "seconds": seconds, "until_rest": until_rest}
+            luggage: dict[str, Any] = await self._ask(words, None)
         except WorkerGone as gone:
             if process is not None and self._has_served:
                 self.give_up(f"it cannot let go of its target nodes: {gone}")
