@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import Busy
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi import parting
-from cluster import TWO_CORES, Cluster, is_there
+from cluster import TWO_CORES, Cluster, is_there, needs_two_cores
 from engine_process import Engine, Launch, RpcError, Target, eventually, free_port, run
 from in_process import TargetInProcess
 from pdu import cdb, wire
@@ -39,6 +39,8 @@ from pdu.reservation import (
     reserve_out_list,
 )
 from pdu.wire import Pdu, text_data
+
+pytestmark = needs_two_cores
 
 BLOCK = 512
 GOOD = 0

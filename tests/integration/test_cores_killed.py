@@ -16,11 +16,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from cluster import TWO_CORES, Cluster, is_there
+from cluster import TWO_CORES, Cluster, is_there, needs_two_cores
 from engine_process import Launch, Target, die_with_parent, eventually, run
 from pdu import cdb
 from pdu.initiator import Closed, Initiator
 from pdu.reservation import APTPL, READ_KEYS, REGISTER, keys, reserve_in_cdb, reserve_out_cdb, reserve_out_list
+
+pytestmark = needs_two_cores
 
 BLOCK = 512
 BLOCKS = 8 * 2**20 // BLOCK
