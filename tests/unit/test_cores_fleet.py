@@ -45,7 +45,8 @@ class Recorder:
     async def caught_up(self) -> None:
         pass
 
-    async def see_off(self, nodes: list[str], _seconds: int) -> dict[str, Any]:
+    async def see_off(self, nodes: list[str], _seconds: int, until_rest: bool) -> dict[str, Any]:
+        assert until_rest
         self.story.append((self.number, "see_off", nodes))
         await asyncio.sleep(0.01)
         return self.luggage
