@@ -127,6 +127,13 @@ class AioBdev(Bdev):
                 self._read_nowait = False
         return self._hand_off(self._read_blocking, offset, length)
 
+    def read_private(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
+        if self._in_memory and not self.tapped:
+            data = os.pread(self._fd, length, offset)
+            if len(data) == length:
+                return data
+        return super().read_private(offset, length)
+
     def write(self, offset: int, data: Buffer) -> Awaitable[None] | None:
         done = 0
         if self._borrowers:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+from collections.abc import Awaitable
 from typing import Any
 
 from ..errors import EngineError
@@ -45,6 +46,9 @@ class MallocBdev(Bdev):
 
     def read(self, offset: int, length: int) -> Buffer:
         return self._view[offset : offset + length]
+
+    def read_private(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
+        return super().read_private(offset, length) if self.tapped else bytes(self._view[offset : offset + length])
 
     def write(self, offset: int, data: Buffer) -> None:
         if self._borrowers:

@@ -229,6 +229,11 @@ class Receiver(Sender):
     def _cut_with_digests(self, view: memoryview, at: int, end: int) -> int:
         """As :meth:`_cut`, for a connection with digests. The handlers get data that is theirs to keep."""
         while end - at >= pdu.HEADER:
+            began, at = at, self.hurry(view, at, end)
+            if at != began:
+                if self._halted:
+                    break
+                continue
             start = self._check_header(view, at, end)
             if start is None:
                 break

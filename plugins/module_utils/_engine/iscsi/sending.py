@@ -83,18 +83,20 @@ class Sender(ABC):
 
     def _queue_with_digests(self, header: bytes, data: Buffer) -> None:
         """RFC 7143 §11.2.3: the header's digest follows it, the digest of the data covers its padding too."""
-        parts: list[Buffer] = [header]
+        out, queued = self.out, 48
+        out.append(header)
         if self.header_digest:
-            parts.append(crc32c(header).to_bytes(4, "little"))
+            out.append(crc32c(header).to_bytes(4, "little"))
+            queued = 52
         if data:
-            padding = bytes(-len(data) & 3)
-            if self.data_digest:
-                data = b"".join((data, padding))  # what the digest is of must not change before it is sent
-                parts += (data, crc32c(data).to_bytes(4, "little"))
-            else:
-                parts += (data, padding) if padding else (data,)
-        self.out += parts
-        self.out_bytes += sum(map(len, parts))
+            if len(data) & 3:
+                data = b"".join((data, bytes(-len(data) & 3)))
+            out.append(data)
+            queued += len(data)
+            if self.data_digest:  # which is why nobody may change the data from here on
+                out.append(crc32c(data).to_bytes(4, "little"))
+                queued += 4
+        self.out_bytes += queued
 
     def flush_soon(self) -> None:
         if not self._flush_scheduled:

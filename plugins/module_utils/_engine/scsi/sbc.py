@@ -79,7 +79,9 @@ def read(task: Task) -> Buffer | Awaitable[Buffer] | None:
     stats = bdev.stats
     stats.read_ops += 1
     stats.bytes_read += length
-    return bdev.read(offset, length) if length else None
+    if not length:
+        return None
+    return bdev.read_private(offset, length) if task.private else bdev.read(offset, length)
 
 
 def prepare_write(task: Task) -> int:
