@@ -27,6 +27,11 @@ _UNREAD: Final = "what was sent to it is not read"
 class Sender(ABC):
     """Owns the socket, what is queued for it, and the loans of device memory that the queue shows."""
 
+    __slots__ = (
+        *("_blocked", "_flush_scheduled", "_hushed", "_loop", "_socket", "_stuck", "awake", "closed", "data_digest"),
+        *("digests", "header_digest", "leaving", "loans", "out", "out_bytes"),
+    )
+
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._loop = asyncio.get_running_loop()
@@ -35,7 +40,7 @@ class Sender(ABC):
         """Nothing is handled any more; it closes when what is queued is sent."""
         self.out: list[Buffer] = []
         self.out_bytes = 0
-        self.loans: set[Bdev] = set()
+        self.loans: list[Bdev] = []
         """Devices whose memory is shown by views in the queue."""
         self.awake = False
         """Its PDUs are being handled, so that what is queued goes out when they are done."""
@@ -110,8 +115,9 @@ class Sender(ABC):
 
     def borrow(self, bdev: Bdev) -> None:
         """READ data about to be queued is a view of ``bdev``'s memory."""
-        self.loans.add(bdev)
-        bdev.lend(self)
+        if bdev not in self.loans:
+            self.loans.append(bdev)
+            bdev.lend(self)
 
     def own_borrowed(self) -> None:
         """The memory behind queued views is about to change: send what the socket takes, and copy the rest."""
