@@ -140,7 +140,10 @@ class AioBdev(Bdev):
             self.recall()
         if self._in_memory:
             done = os.pwrite(self._fd, data, offset)
-        elif self._write_nowait:
+            if done != len(data):  # it is full, which the rest of the data will tell
+                self._write_blocking(offset + done, memoryview(data)[done:])
+            return None
+        if self._write_nowait:
             try:
                 done = os.pwritev(self._fd, [data], offset, os.RWF_NOWAIT)
             except BlockingIOError:
@@ -151,9 +154,7 @@ class AioBdev(Bdev):
                 self._write_nowait = False
         if done == len(data):
             return None
-        rest = memoryview(data)[done:]
-        # In memory the caller may reuse its buffer once we return; elsewhere it has handed it over.
-        return self._hand_off(self._write_blocking, offset + done, bytes(rest) if self._in_memory else rest)
+        return self._hand_off(self._write_blocking, offset + done, memoryview(data)[done:])
 
     def flush(self) -> Awaitable[None]:
         return self._hand_off(os.fdatasync, self._fd)
