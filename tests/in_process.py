@@ -84,7 +84,7 @@ class TargetInProcess:
         self._loop.close()
 
     def _make(self) -> None:
-        bdevs = BdevRegistry()
+        self.bdevs = bdevs = BdevRegistry()
         self.disk = HeldDisk()
         bdevs.create(self.disk)
         self.iscsi = IscsiTarget(bdevs)

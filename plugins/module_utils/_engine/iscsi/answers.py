@@ -77,7 +77,7 @@ def send_data_in(connection: Worker, task: IscsiTask) -> None:
             data = memoryview(data)[:length]
     lun = task.lun
     if lun is not None:
-        if not lun.bdev.lends_memory:
+        if task.private or not lun.bdev.lends_memory:
             connection.note_output(length)
         elif lun.bdev not in connection.loans:
             connection.borrow(lun.bdev)
@@ -86,7 +86,7 @@ def send_data_in(connection: Worker, task: IscsiTask) -> None:
         session.limit = limit = (limit + 1) & 0xFFFFFFFF
     offset = data_sn = 0
     if length > connection.plain_limit:
-        if connection.data_digest and isinstance(data, memoryview):
+        if connection.data_digest and not task.private and isinstance(data, memoryview):
             data = owned(data)  # what the digest is of must not change before it is sent
         offset, data_sn = _send_all_but_last(connection, session, task.itt, memoryview(data))
         data = memoryview(data)[offset:]

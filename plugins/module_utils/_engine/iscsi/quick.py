@@ -14,9 +14,12 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from . import pdu
+from .crc32c import crc32c
 from .keys import RECEIVE_LIMIT
+from .sending import OUTPUT_LIMIT
 
 if TYPE_CHECKING:
+    from ..bdev.base import Bdev, Buffer
     from ..scsi.use import Use
     from .working import Worker
 
@@ -40,6 +43,7 @@ _DATA_IN: Final = struct.Struct(">4sL8xL4sLLL12x").pack
 _RESPONSE: Final = struct.Struct(">4s12xL4xLLL12x").pack
 _DATA_AND_STATUS: Final = bytes((pdu.DATA_IN, pdu.FINAL | pdu.STATUS, 0, 0))
 _STATUS_ONLY: Final = bytes((pdu.SCSI_RESPONSE, pdu.FINAL, 0, 0))
+_DIGEST: Final = struct.Struct("<L").unpack_from
 _NO_TAG: Final = b"\xff\xff\xff\xff"
 
 
@@ -53,12 +57,15 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
     if nexus is None or nexus.attentions:
         return at
     # Everything in locals, as this runs for every READ and WRITE.
-    unpack, most, out = _COMMAND.unpack_from, connection.plain_limit, connection.out
+    unpack, most, out = _COMMAND.unpack_from, connection.peer_receive_limit, connection.out
+    digests, header_digest, data_digest = connection.digests, connection.header_digest, connection.data_digest
+    head, foot = 52 if header_digest else 48, 4 if data_digest else 0
     largest = RECEIVE_LIMIT if connection.takes_immediate_data else 0
     stat_sn, exp_cmd_sn, limit = connection.stat_sn, session.exp_cmd_sn, session.limit
     use: Use | None = None
+    data: Buffer | None
     queued = reads = bytes_read = writes = bytes_written = 0
-    while end - at >= 48:
+    while end - at >= head:
         what, lengths, lun_field, itt, expected, cmd_sn, code, lba, blocks = unpack(view, at)
         if use is None:
             field, use = lun_field, nexus.uses.get(lun_field)
@@ -76,36 +83,55 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
         length = blocks * block_size
         if length != expected or not 0 < length <= most or lba + blocks > capacity:
             break
+        if header_digest and crc32c(view[at : at + 48]) != _DIGEST(view, at + 48)[0]:
+            break
         offset = lba * block_size
-        start = at + 48
+        start = at + head
         if code in _READ and not lengths and what & _BUT_ATTRIBUTE == _READING:
-            if not lent:
-                connection.borrow(bdev)
-                lent = True
+            if data_digest:
+                data = _private(connection, bdev, offset, length)
+                if data is None:
+                    break
+            else:
+                data = memory[offset : offset + length]
+                if not lent:
+                    connection.borrow(bdev)
+                    lent = True
             exp_cmd_sn = cmd_sn + 1 & _MASK
-            out.append(_DATA_IN(_DATA_AND_STATUS, length, itt, _NO_TAG, stat_sn, exp_cmd_sn, limit))
-            out.append(memory[offset : offset + length])
-            queued += 48 + length
+            header = _DATA_IN(_DATA_AND_STATUS, length, itt, _NO_TAG, stat_sn, exp_cmd_sn, limit)
+            if digests:
+                connection.send(header, data)
+            else:
+                out.append(header)
+                out.append(data)
+                queued += 48 + length
             reads += 1
             bytes_read += length
             at = start
         elif code in _WRITE and lengths == length and what & _BUT_ATTRIBUTE == _WRITING:
-            after = start + length
+            stop = start + length
+            after = stop + foot
             if after > end or length > largest or lun.state.write_through:
+                break
+            if data_digest and crc32c(view[start:stop]) != _DIGEST(view, stop)[0]:
                 break
             # Others, or this very connection, may have to send or copy what they were to send of these blocks.
             connection.out_bytes += queued
             queued = 0
             try:
-                bdev.write(offset, view[start:after])
+                bdev.write(offset, view[start:stop])
             except OSError:
                 break  # when it is tried again, its initiator will be told what is wrong
             if connection.closed:
                 return at
             out, lent = connection.out, False
             exp_cmd_sn = cmd_sn + 1 & _MASK
-            out.append(_RESPONSE(_STATUS_ONLY, itt, stat_sn, exp_cmd_sn, limit))
-            queued += 48
+            header = _RESPONSE(_STATUS_ONLY, itt, stat_sn, exp_cmd_sn, limit)
+            if digests:
+                connection.send(header)
+            else:
+                out.append(header)
+                queued += 48
             writes += 1
             bytes_written += length
             at = after
@@ -122,3 +148,14 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
         use.writes += writes
         use.bytes_written += bytes_written
     return at
+
+
+def _private(connection: Worker, bdev: Bdev, offset: int, length: int) -> Buffer | None:
+    """Data of the connection's own, so that it still fits its digest when it is sent; None if that is unusual."""
+    if connection.out_bytes + length > OUTPUT_LIMIT:
+        return None
+    try:
+        data = bdev.read_private(offset, length)
+    except OSError:
+        return None
+    return data if isinstance(data, bytes) else None
