@@ -206,6 +206,17 @@ def test_a_transaction_that_fails_is_none_for_the_workers(cluster: Cluster) -> N
     assert [worker["restarts"] for worker in cluster.workers()] == [0, 0]
 
 
+def test_a_node_that_is_not_deleted_after_all_is_served_where_it_was(cluster: Cluster) -> None:
+    target = cluster.node("disk0")
+    delete, wrong = ({"method": "iscsi_delete_target_node", "params": {"name": name}} for name in (target.name, "nope"))
+    with pytest.raises(RpcError):
+        cluster.engine.rpc("engine_apply", calls=[delete, wrong])
+    with target.login() as initiator:
+        ready(initiator)
+        assert initiator.execute(cdb.unit_ready()).status == GOOD
+    assert [worker["restarts"] for worker in cluster.workers()] == [0, 0]
+
+
 def test_a_file_is_made_grown_and_removed_once(cluster: Cluster, tmp_path: Path) -> None:
     engine, path = cluster.engine, tmp_path / "disk"
     engine.aio("A0", path, size=2**20)

@@ -180,6 +180,22 @@ def test_both_ways_count_the_same(pair: Pair) -> None:
     assert counted(pair.quick, "Quick0") == counted(pair.slow, "Slow0") == [2, 3 * BLOCK, 1, BLOCK]
 
 
+def test_what_comes_after_a_logout_is_not_carried_out(pair: Pair) -> None:
+    for target in pair:
+        with target.login() as initiator:
+            initiator.execute(cdb.unit_ready())
+            before = initiator.read(cdb.read_10(100, 1), BLOCK).data
+            late = bytes(byte ^ 0xFF for byte in before)
+            logout = initiator.logout()
+            write = initiator.command(cdb.write_10(100, 1), flags=WRITE, length=BLOCK, data=late)
+            initiator.send(logout, write)
+            assert initiator.receive().opcode == wire.LOGOUT_RESPONSE
+            assert initiator.is_closed()
+        with target.login() as initiator:
+            initiator.execute(cdb.unit_ready())
+            assert initiator.read(cdb.read_10(100, 1), BLOCK).data == before
+
+
 # -- reads whose data still waits are not overtaken
 
 

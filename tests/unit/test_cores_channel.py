@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 from collections.abc import Callable
 
@@ -94,6 +95,29 @@ def test_what_was_sent_arrives_before_the_end() -> None:
         pair.close()
 
     asyncio.run(talk())
+
+
+def test_who_has_no_descriptors_left_gets_messages_without_theirs(caplog: pytest.LogCaptureFixture) -> None:
+    async def talk() -> None:
+        pair = Pair()
+        file = os.memfd_create("file")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        pair.sender.send({"number": 1}, b"", [file])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # those in use stay
+        try:
+            await pair.until(lambda: pair.messages)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        pair.sender.send({"number": 2}, b"", [file])
+        pair.sender.send({"number": 3})
+        await pair.until(lambda: len(pair.messages) == 3)
+        assert [len(message.descriptors) for message in pair.messages] == [0, 1, 0]
+        for each in (file, *pair.messages[1].descriptors):
+            os.close(each)
+        pair.close()
+
+    asyncio.run(talk())
+    assert "too many open files" in caplog.text
 
 
 def test_a_message_that_meets_a_bug_does_not_harm_the_next(caplog: pytest.LogCaptureFixture) -> None:

@@ -46,8 +46,7 @@ class Recorder:
         pass
 
     async def see_off(self, nodes: list[str], _seconds: int, until_rest: bool) -> dict[str, Any]:
-        assert until_rest
-        self.story.append((self.number, "see_off", nodes))
+        self.story.append((self.number, "see_off" if until_rest else "see_off_for_good", nodes))
         await asyncio.sleep(0.01)
         return self.luggage
 
@@ -173,6 +172,63 @@ def test_a_transaction_is_told_when_it_succeeded() -> None:
         assert site.story == []
         await site.rpc("engine_apply", calls=calls)
         assert [each[2]["name"] for each in site.story if each[0] == 1] == ["T0", "T1"]
+
+    with_site(test)
+
+
+def test_what_others_ask_for_during_a_transaction_that_fails_is_followed(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        make = {"name": "A0", "filename": str(tmp_path / "disk"), "size": 2**20}
+        calls = [
+            {"method": "bdev_aio_create", "params": make},
+            {"method": "iscsi_delete_target_node", "params": {"name": "nope"}},
+        ]
+        applying = asyncio.ensure_future(site.rpc("engine_apply", calls=calls))
+        await asyncio.sleep(0)
+        assert not applying.done()
+        others = asyncio.ensure_future(site.rpc("bdev_enable_histogram", name="M-one", enable=True))
+        with pytest.raises(RuntimeError):
+            await applying
+        await others
+        assert [each[:2] for each in site.story] == [(1, "bdev_enable_histogram"), (2, "bdev_enable_histogram")]
+
+    with_site(test)
+
+
+def test_options_that_are_set_while_workers_start_are_set_before_the_start_there_too() -> None:
+    async def test(site: Site) -> None:
+        phases: list[str] = []
+        site.engine.dispatcher.state = State.STARTUP
+        for recorder in site.recorders:
+            recorder.call = lambda call: phases.append(call.phase)  # type: ignore[method-assign]
+        await site.rpc("iscsi_set_options", max_sessions=7)
+        assert phases == ["STARTUP", "STARTUP"]
+
+    with_site(test)
+
+
+def test_a_new_worker_logs_what_is_logged_now() -> None:
+    async def test(site: Site) -> None:
+        site.engine.logs.level = "ERROR"
+        site.engine.logs.set_flag("scsi", True)
+        calls = {call.method: call.params for call in site.fleet.configuration()}
+        assert (calls["log_set_level"], calls["log_set_flag"]) == ({"level": "ERROR"}, {"flag": "scsi"})
+        site.engine.logs.level = "NOTICE"
+        site.engine.logs.set_flag("scsi", False)
+
+    with_site(test)
+
+
+# -- places
+
+
+def test_a_new_node_takes_the_place_of_one_that_is_gone() -> None:
+    async def test(site: Site) -> None:
+        await site.rpc("iscsi_delete_target_node", name="other")
+        await site.rpc("bdev_malloc_create", name="M-new", num_blocks=8, block_size=512)
+        luns = [{"lun_id": 0, "bdev_name": "M-new"}]
+        await site.rpc("iscsi_create_target_node", name="new", pg_ig_maps=[], luns=luns, queue_depth=8)
+        assert site.fleet.owners == {"iqn.2016-06.io.spdk:one": 1, "iqn.2016-06.io.spdk:new": 2}
 
     with_site(test)
 

@@ -200,14 +200,69 @@ def test_who_takes_long_to_be_configured_is_left_alone(monkeypatch: pytest.Monke
         stage.obeys = False
         await stage.until(lambda: stage.member.follows)
         assert stage.worker
-        for _each in range(10):
-            stage.worker.send({"event": "sessions", "count": 0})  # a sign of life
+        for number in range(1, 11):
+            stage.member.call(Call("more", None))
+            stage.worker.send({"done": number, "error": None})
             await asyncio.sleep(0.02)
         assert stage.member.restarts == 0
         await stage.until(lambda: stage.member.restarts)  # now it is silent
 
     monkeypatch.setattr(member_module, "_PING_SECONDS", 0.01)
     monkeypatch.setattr(member_module, "_FOLLOW_SECONDS", 0.1)
+    on_stage(play)
+
+
+def test_who_has_much_to_follow_is_waited_for_while_it_gets_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a new one, which has the whole configuration before it."""
+
+    async def play(stage: Stage) -> None:
+        await stage.until(lambda: stage.member.ready)
+        stage.obeys = False
+        for _each in range(10):
+            stage.member.call(Call("third", None))
+        following = asyncio.ensure_future(stage.member.caught_up())
+        await stage.until(lambda: len(stage.heard) == 14)
+        assert stage.worker
+        for words in stage.heard[4:]:
+            await asyncio.sleep(0.05)
+            stage.worker.send({"done": words["id"], "error": None})
+        await following
+        assert stage.member.restarts == 0
+
+    monkeypatch.setattr(member_module, "_FOLLOW_SECONDS", 0.2)
+    on_stage(play)
+
+
+def test_signs_of_life_are_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(stage: Stage) -> None:
+        await stage.until(lambda: stage.member.ready)
+        stage.obeys = False
+        stage.member.call(Call("third", None))
+        following = asyncio.ensure_future(stage.member.caught_up())
+        while not following.done():
+            assert stage.worker
+            stage.worker.send({"event": "sessions", "count": 0})
+            await asyncio.sleep(0.01)
+        await stage.until(lambda: stage.member.restarts)
+
+    monkeypatch.setattr(member_module, "_FOLLOW_SECONDS", 0.1)
+    on_stage(play)
+
+
+def test_who_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its end of the channel is closed already."""
+
+    async def play(stage: Stage) -> None:
+        await stage.until(lambda: stage.member.ready)
+        stage.obeys = False
+        stopping = asyncio.ensure_future(stage.member.stop(0))
+        await stage.until(lambda: stage.heard[-1]["op"] == "stop")
+        assert stage.worker
+        stage.worker.close()
+        await stopping
+        assert stage.processes[-1].poll() is not None
+
+    monkeypatch.setattr(member_module, "_END_SECONDS", 0.1)
     on_stage(play)
 
 

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -214,6 +216,77 @@ class _Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def test_a_callback_that_the_other_of_its_descriptor_took_away_is_not_called(
+    loop: Loop, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = pair
+    called: list[str] = []
+
+    def read() -> None:
+        called.append("read")
+        loop.remove_reader(ours)
+        loop.remove_writer(ours)
+
+    async def main() -> None:
+        theirs.send(b"x")
+        loop.add_reader(ours, read)
+        loop.add_writer(ours, called.append, "write")
+        await asyncio.sleep(0.01)
+
+    loop.run_until_complete(main())
+    assert called == ["read"]
+
+
+def test_a_descriptor_that_cannot_be_watched_is_forgotten(loop: Loop, tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    number = ours.fileno()
+    with (tmp_path / "plain").open("wb") as file:
+        ours.close()
+        os.dup2(file.fileno(), number)
+        with pytest.raises(PermissionError):
+            loop.add_reader(number, lambda: None)
+        assert not loop.remove_reader(number)
+    again, other = socket.socketpair()
+    os.dup2(again.fileno(), number)  # the number has another meaning now
+
+    async def main() -> None:
+        future: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(number, lambda: None if future.done() else future.set_result(None))
+        other.send(b"x")
+        await asyncio.wait_for(future, SECONDS)
+
+    loop.run_until_complete(main())
+    assert loop.remove_reader(number)
+    os.close(number)
+    for each in (theirs, again, other):
+        each.close()
+
+
+def test_a_descriptor_that_is_closed_already_may_be_taken_away(loop: Loop) -> None:
+    ours, theirs = socket.socketpair()
+    number = ours.fileno()
+    loop.add_reader(number, lambda: None)
+    ours.close()
+    assert loop.remove_reader(number)
+    theirs.close()
+
+
+def test_nothing_that_is_to_run_waits_while_spinning(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = _Clock()
+    monkeypatch.setattr(loop_module, "monotonic", clock)
+    watch = Watch(lambda _callback, _error: None, spin_seconds=0.01)
+    epoll = _Epoll(clock, [(12345, 1)])
+    watch._epoll.close()
+    watch._epoll = epoll  # type: ignore[assignment]
+
+    watch.poll(None, 1)
+    assert watch.poll(0, 1) == []
+    assert epoll.waits == [0, 0], "it is not asked again"
+    begin = clock.now
+    assert watch.poll(0.0001, 1) == []
+    assert 0.0001 <= clock.now - begin < 0.0002, "nor longer than the next timer takes"
 
 
 def test_spinning_ends_with_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

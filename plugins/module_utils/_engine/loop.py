@@ -11,6 +11,7 @@ due, or a descriptor of its own is ready: a stream, the wake-up by another threa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import select
 import selectors
@@ -49,7 +50,10 @@ class Watch(selectors.EpollSelector):
         self.asyncio_wanted = True
 
     def change(self, callbacks: dict[int, Callback], fd: int, callback: Callback | None) -> bool:
-        """Set, or with None take away, what ``readers`` or ``writers`` have for ``fd``; was there something?"""
+        """Set, or with None take away, what ``readers`` or ``writers`` have for ``fd``; was there something?
+
+        Raises OSError for a descriptor that cannot be watched; nothing is noted of it then.
+        """
         before = self._events_of(fd)
         if callback is not None:
             had = fd in callbacks
@@ -57,13 +61,20 @@ class Watch(selectors.EpollSelector):
         else:
             had = callbacks.pop(fd, None) is not None
         events = self._events_of(fd)
-        if events != before:
-            if not before:
-                self._epoll.register(fd, events)
-            elif events:
+        if events == before:
+            return had
+        if not events:
+            with contextlib.suppress(OSError):  # it was closed, and the kernel has forgotten it
+                self._epoll.unregister(fd)
+            return had
+        try:
+            if before:
                 self._epoll.modify(fd, events)
             else:
-                self._epoll.unregister(fd)
+                self._epoll.register(fd, events)
+        except OSError:
+            callbacks.pop(fd, None)
+            raise
         return had
 
     def _events_of(self, fd: int) -> int:
@@ -74,15 +85,15 @@ class Watch(selectors.EpollSelector):
         until = 0.0 if timeout is None else monotonic() + timeout
         wait = timeout
         poll = self.poll if self._spin_seconds else self._epoll.poll
-        readers, writers = self.readers.get, self.writers.get
+        kinds = (self.readers.get, _NOT_WRITABLE), (self.writers.get, _NOT_READABLE)
         self.asyncio_wanted = False
         while True:
             for fd, events in poll(wait, _MOST_EVENTS):
                 # Errors and hang-ups are for both. A callback may be gone: an earlier one of this round took it away.
-                for callback in (
-                    readers(fd) if events & _NOT_WRITABLE else None,
-                    writers(fd) if events & _NOT_READABLE else None,
-                ):
+                # Or it is that of a new descriptor that got the number of one closed in this round: callbacks have to
+                # bear being called when nothing is there.
+                for callback_of, its_events in kinds:
+                    callback = callback_of(fd) if events & its_events else None
                     if callback is not None:
                         try:
                             callback()
@@ -101,9 +112,15 @@ class Watch(selectors.EpollSelector):
         """As epoll.poll(), which for a while after the last event asks again and again instead of waiting."""
         poll = self._epoll.poll
         events = poll(0, most)
-        while not events and monotonic() < self._spin_until:
-            events = poll(0, most)
-        events = events or poll(timeout, most)
+        if not events and timeout != 0:
+            until = self._spin_until
+            if timeout is not None:
+                end = monotonic() + timeout
+                until = min(until, end)
+            while not events and monotonic() < until:
+                events = poll(0, most)
+            if not events:
+                events = poll(None if timeout is None else max(0, end - monotonic()), most)
         if events:
             self._spin_until = monotonic() + self._spin_seconds
         return events

@@ -183,7 +183,10 @@ class Savepoint:
         for owner, values in self._values:
             vars(owner).update(values)
         for node in target.nodes.values():
-            node.leaving = False
+            if node.leaving:
+                node.leaving = False
+                if target.elsewhere is not None:
+                    target.elsewhere.stay(node)
             node.device.set_ports(list(self._ports[node.name]))
             node.device.set_access(self._ports[node.name])
             node.device.histogram = self._histograms[node.name]

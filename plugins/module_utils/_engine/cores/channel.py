@@ -17,7 +17,7 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Callable, Final, NamedTuple
 
 _LOG = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Message(NamedTuple):
     words: dict[str, Any]
     data: bytes = b""
     descriptors: tuple[int, ...] = ()
-    """They are the receiver's to close."""
+    """They are the receiver's to close. None where there were some, and this process has too many open files."""
 
 
 class Channel:
@@ -45,7 +45,8 @@ class Channel:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._received = bytearray()
-        self._descriptors: deque[int] = deque()
+        self._descriptors: deque[tuple[int, ...]] = deque()
+        """Of one message each."""
         self._unsent: deque[tuple[memoryview, tuple[int, ...]]] = deque()
         self._closed = False
         self._loop.add_reader(sock, self._on_readable)
@@ -91,18 +92,23 @@ class Channel:
 
     def _on_readable(self) -> None:
         try:
-            data, ancillary, _flags, _address = self._socket.recvmsg(
+            data, ancillary, flags, _address = self._socket.recvmsg(
                 _ROOM, socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize), socket.MSG_CMSG_CLOEXEC
             )
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
-            data, ancillary = b"", []
+            data, ancillary, flags = b"", [], 0
+        numbers = array.array("i")  # the kernel gives those of one message at a time
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                numbers = array.array("i")
                 numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
-                self._descriptors.extend(numbers)
+        if flags & socket.MSG_CTRUNC:
+            _LOG.error("a message between the engine's processes loses its descriptors: too many open files")
+            _close_all(numbers)
+            self._descriptors.append(())
+        elif numbers:
+            self._descriptors.append(tuple(numbers))
         if not data:
             self.close()
             self._on_end()
@@ -120,7 +126,7 @@ class Channel:
                 break
             words = json.loads(bytes(received[begin : begin + text]))
             content = bytes(received[begin + text : end])
-            descriptors = tuple(self._descriptors.popleft() for _each in range(count))
+            descriptors = self._descriptors.popleft() if count else ()
             at = end
             try:
                 self._on_message(Message(words, content, descriptors))
@@ -140,7 +146,8 @@ class Channel:
         for _view, descriptors in self._unsent:
             _close_all(descriptors)
         self._unsent.clear()
-        _close_all(self._descriptors)
+        for received in self._descriptors:
+            _close_all(received)
         self._descriptors.clear()
 
 
@@ -148,6 +155,6 @@ def _rights(descriptors: Sequence[int]) -> list[tuple[int, int, array.array[int]
     return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
 
 
-def _close_all(descriptors: Sequence[int] | deque[int]) -> None:
+def _close_all(descriptors: Iterable[int]) -> None:
     for each in descriptors:
         os.close(each)

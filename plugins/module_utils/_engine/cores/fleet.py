@@ -133,7 +133,6 @@ class Fleet:
             "count": len(self.members),
             "core": self.members[number - 1].core,
             "level": engine.logs.level,
-            "flags": [name for name, is_set in engine.logs.flags.items() if is_set],
             "state_dir": engine.settings.state_dir,
         }
 
@@ -144,6 +143,8 @@ class Fleet:
 
     def configuration(self) -> Iterator[Call]:
         engine = self._engine
+        yield Call("log_set_level", {"level": engine.logs.level})
+        yield from (Call("log_set_flag", {"flag": name}) for name, is_set in engine.logs.flags.items() if is_set)
         sections = engine.configuration()
         for phase in (State.STARTUP, State.RUNTIME):
             for section in sections:
@@ -185,7 +186,8 @@ class Fleet:
         try:
             calls = method.followed_by(self._engine, params or {}, result) if method.followed_by else same
             # The descriptor has to last until it is sent, which may be after the bdev is deleted again.
-            made = [Call(name, given, _copied(self._memory_of(name, given))) for name, given in calls]
+            phase = "STARTUP" if self._engine.dispatcher.state is State.STARTUP else "RUNTIME"
+            made = [Call(name, given, _copied(self._memory_of(name, given)), phase) for name, given in calls]
         except Exception:  # pylint: disable=broad-except
             _LOG.exception("workers cannot follow %s because of a bug", method.name)
             for member in self.members:
@@ -317,6 +319,12 @@ class Fleet:
         owner = self.owners.get(node.name, ownership.MAIN)
         if owner != ownership.MAIN:
             await self.members[owner - 1].see_off([node.name], seconds, until_rest=False)
+
+    def stay(self, node: TargetNode) -> None:
+        """See :class:`iscsi.reception.Elsewhere`."""
+        owner = self.owners.get(node.name, ownership.MAIN)
+        if owner != ownership.MAIN:
+            self.members[owner - 1].take_over([node.name], parting.NOTHING)
 
     # -- logins ------------------------------------------------------------------------------------------------------
 

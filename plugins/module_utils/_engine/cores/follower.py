@@ -71,8 +71,6 @@ class Follower:
     def _hello(self, words: Mapping[str, Any]) -> None:
         number = words["number"]
         self._logs.open(words["level"], f"worker {number}")
-        for flag in words["flags"]:
-            self._logs.set_flag(flag, True)
         name_process(f"openlun-{number}")
         place = WorkerPlace(number, words["count"], words["state_dir"])
         self._engine = engine = Engine(Settings(socket="", cpumask=f"[{words['core']}]", worker=place), self._logs)
@@ -110,13 +108,13 @@ class Follower:
 
     async def _connection(self, message: Message) -> None:
         words = message.words
-        (descriptor,) = message.descriptors
         # Let connections that ended before this one came be noticed first: its login must not end their session anew.
         await asyncio.sleep(0)
         target = self.engine.target
         target.sessions.elsewhere = words["elsewhere"]
         portal = Portal(words["host"], words["port"], words["tag"])
-        target.admit(Arrival(socket.socket(fileno=descriptor), portal, message.data, words["answered"]))
+        for descriptor in message.descriptors:  # there is none when too many files are open: the initiator comes again
+            target.admit(Arrival(socket.socket(fileno=descriptor), portal, message.data, words["answered"]))
 
     async def _take_over(self, message: Message) -> None:
         parting.take_over(self.engine.target, message.words["nodes"], message.words["luggage"])

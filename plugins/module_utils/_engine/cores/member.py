@@ -83,8 +83,8 @@ class Member:
         self._process: subprocess.Popen[Any] | None = None
         self._channel: Channel | None = None
         self._ended = asyncio.Event()
-        self._heard = 0.0
-        """When it said something last, on the loop's clock."""
+        self._got_on = 0.0
+        """When it did the last thing that it was told, on the loop's clock."""
         self._has_served = False
         """The process that is there now had sessions, perhaps."""
         self._stopping = False
@@ -160,7 +160,7 @@ class Member:
             for call in self._host.configuration():
                 self._send_call(call, channel)
             self.follows = True
-            self._heard = asyncio.get_running_loop().time()
+            self._got_on = asyncio.get_running_loop().time()
             channel.send({"op": "begin"})
         except Exception:  # pylint: disable=broad-except
             _LOG.exception("worker %d cannot be configured because of a bug", self.number)
@@ -168,9 +168,8 @@ class Member:
 
     async def _ping(self) -> None:
         if not self.ready:
-            silent = asyncio.get_running_loop().time() - self._heard
-            if self.follows and silent > _FOLLOW_SECONDS:
-                self.give_up(f"it stopped making its configuration {silent:.0f} s ago")
+            if self.follows and self._stands_still():
+                self.give_up(f"it did not get on with its configuration for {_FOLLOW_SECONDS:g} s")
             return
         try:
             await self._ask({"op": "ping"}, _FOLLOW_SECONDS)
@@ -218,8 +217,9 @@ class Member:
         if self._channel is None or self._channel.closed:
             self._life.cancel()  # it waits for its next start
         _done, late = await asyncio.wait([self._life], timeout=seconds + _END_SECONDS)
-        if late:
-            self.give_up("it did not end in time")
+        if late and self._process is not None:
+            _LOG.error("%s is killed: it did not end in time", self)
+            self._process.kill()
             await asyncio.wait([self._life])
 
     # -- telling and asking ------------------------------------------------------------------------------------------
@@ -236,11 +236,16 @@ class Member:
 
     async def caught_up(self) -> None:
         """Return when it has done all that it was told."""
-        under_way = [future for _what, future in self._calls.values()]
-        if under_way:
-            _done, late = await asyncio.wait(under_way, timeout=_FOLLOW_SECONDS)
-            if late:
+        under_way = {future for _what, future in self._calls.values()}
+        while under_way:
+            _done, under_way = await asyncio.wait(under_way, timeout=_FOLLOW_SECONDS)
+            if under_way and self._stands_still():
                 self.give_up(f"it did not follow within {_FOLLOW_SECONDS:g} s")
+                return
+
+    def _stands_still(self) -> bool:
+        """It has something to do, and did nothing of it for a while: a new one may have thousands of calls to make."""
+        return asyncio.get_running_loop().time() - self._got_on >= _FOLLOW_SECONDS
 
     async def ask(self, method: str, params: Any) -> Any:
         """The result of a method there. Raises WorkerGone."""
@@ -290,8 +295,8 @@ class Member:
 
     def _on_message(self, message: Message) -> None:
         words = message.words
-        self._heard = asyncio.get_running_loop().time()
         if "done" in words:
+            self._got_on = asyncio.get_running_loop().time()
             self._done(words["done"], words["error"])
         elif "answer" in words:
             self._answered(words)

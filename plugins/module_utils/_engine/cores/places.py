@@ -48,10 +48,11 @@ class Places:
 
     def _is_simple(self) -> bool:
         """Give the newest node, if it is alone on its disks, to somebody, without a look at thousands of others."""
-        node = next(reversed(self._engine.target.nodes.values()))
+        nodes = self._engine.target.nodes
+        node = next(reversed(nodes.values()))
         bases = _bases_of(node, {})
-        if node.name in self.owners or bases & self._used or bases & self._of_main():
-            return False
+        if len(self.owners) >= len(nodes) or bases & self._used or bases & self._of_main():
+            return False  # among them when owners has nodes that are gone
         loads = Counter(self.owners.values())
         self.owners[node.name] = min(range(1, self._workers + 1), key=lambda worker: loads[worker])
         node.moved = True

@@ -12,7 +12,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from ..bdev.base import Buffer
-from . import full_feature, pdu, tasks, transfer
+from . import full_feature, pdu, quick, tasks, transfer
 from .addresses import plain_peer
 from .buffers import SharedBuffer
 from .keys import Parameters
@@ -132,6 +132,9 @@ class Connection(Worker):
     def handle_damaged(self, view: memoryview, at: int, length: int) -> None:
         if self.handlers is not full_feature.NO_HANDLERS:
             full_feature.damaged(self, view, at, length)
+
+    def hurry(self, view: memoryview, at: int, end: int) -> int:
+        return quick.carry_out(self, view, at, end) if self.handlers is full_feature.HANDLERS else at
 
     def place_for(self, view: memoryview, at: int, length: int) -> memoryview | None:
         return transfer.destination(self, view, at, length) if self.session is not None else None

@@ -23,6 +23,8 @@ _REST_SECONDS: Final = 30.0
 
 Luggage = dict[str, Any]
 """What logical units, by their bdev, and target nodes keep in memory; as JSON takes it."""
+NOTHING: Final[Luggage] = {"units": {}, "access": {}}
+"""For nodes that stay where they are."""
 
 
 async def see_off(target: IscsiTarget, names: Iterable[str], seconds: int, until_rest: bool) -> Luggage:
@@ -56,10 +58,16 @@ async def _at_rest(target: IscsiTarget, node: TargetNode) -> None:
 
 
 def take_over(target: IscsiTarget, names: Iterable[str], luggage: Mapping[str, Any]) -> None:
-    """The nodes are served here from now on, as they were where the luggage comes from; it may be empty."""
+    """The nodes are served here from now on, as they were where the luggage comes from.
+
+    Empty luggage is that of a process that is gone. It may have changed since, in files, what was read from them here.
+    """
     for node in map(target.find_node, names):
         if node is not None:
             node.moved = False
+            if not luggage:
+                for lun in node.device.luns.values():
+                    target.units.load(lun.state)
             states = luggage.get("access", {}).get(node.name, {})
             known = {int(tag): State[state] for tag, state in states.items() if int(tag) in node.device.ports}
             node.device.set_access(known)

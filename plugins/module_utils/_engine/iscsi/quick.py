@@ -122,25 +122,29 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
                 bdev.write(offset, view[start:stop])
             except OSError:
                 break  # when it is tried again, its initiator will be told what is wrong
-            if connection.closed:
-                return at
-            out, lent = connection.out, False
             exp_cmd_sn = cmd_sn + 1 & _MASK
+            writes += 1
+            bytes_written += length
+            at = after
+            # Connections that could not send what they had borrowed are gone: this one,
+            if connection.closed:
+                break
+            out, lent = connection.out, False
             header = _RESPONSE(_STATUS_ONLY, itt, stat_sn, exp_cmd_sn, limit)
             if digests:
                 connection.send(header)
             else:
                 out.append(header)
                 queued += 48
-            writes += 1
-            bytes_written += length
-            at = after
+            if nexus.attentions:
+                end = at  # or another of the session, which the next command is to tell
         else:
             break
         stat_sn = stat_sn + 1 & _MASK
         limit = limit + 1 & _MASK
     connection.out_bytes += queued
-    connection.stat_sn, session.exp_cmd_sn, session.limit = stat_sn, exp_cmd_sn, limit
+    connection.stat_sn, session.exp_cmd_sn = stat_sn, exp_cmd_sn
+    session.limit = session.limit + reads + writes & _MASK  # it may have moved meanwhile
     if use is not None:
         connection.note_use(use)
         use.reads += reads

@@ -51,6 +51,9 @@ class Elsewhere(Protocol):
     async def see_off(self, node: TargetNode, seconds: int) -> None:
         """The node is to go: end its sessions, as :meth:`Sessions.see_off` does."""
 
+    def stay(self, node: TargetNode) -> None:
+        """It does not go after all: let initiators log in again."""
+
 
 class Reception:
     """One connection, until it is known who serves it."""

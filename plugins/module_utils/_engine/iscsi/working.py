@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..scsi.dispatch import execute
 from ..scsi.use import READS, WRITES, Use
-from . import answers, pdu, quick
+from . import answers, pdu
 from .buffers import SharedBuffer
 from .command import IscsiTask
 from .keys import Parameters
@@ -91,9 +91,6 @@ class Worker(Receiver):
     def has_task(self, itt: int) -> bool:
         """Is a command of this initiator task tag unfinished?"""
         return itt in self.incoming or itt in self.running
-
-    def hurry(self, view: memoryview, at: int, end: int) -> int:
-        return quick.carry_out(self, view, at, end)
 
     def run(self, task: IscsiTask) -> None:
         if self.careful:

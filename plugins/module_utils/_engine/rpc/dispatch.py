@@ -131,7 +131,7 @@ class Dispatcher:
 
     def _changes(self, request: Any) -> bool:
         method = self._methods.get(request.get("method")) if _is_plain_call(request) else None
-        return method is not None and method.mutates
+        return method is not None and method.is_change
 
     async def _begin_later(self, request: Any) -> Reply:
         while self._alone is not None:
@@ -152,7 +152,7 @@ class Dispatcher:
         if self.workers is not None and method.reach is Spread.GATHERED:
             return self._finish(identity, method, self.workers.gather(method, params, result), params)
         if inspect.isawaitable(result):
-            if not method.mutates:
+            if not method.is_change:
                 return self._finish(identity, method, result, params)
             self._under_way += 1
             return self._finish_change(identity, method, result, params)

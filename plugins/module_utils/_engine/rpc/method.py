@@ -141,3 +141,8 @@ class Method(NamedTuple):
     @property
     def reach(self) -> Spread:
         return self.spread or (Spread.EVERYWHERE if self.mutates else Spread.MAIN)
+
+    @property
+    def is_change(self) -> bool:
+        """Whether it changes what is live, saved or not."""
+        return self.mutates or self.reach is Spread.EVERYWHERE

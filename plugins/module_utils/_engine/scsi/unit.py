@@ -249,11 +249,16 @@ class Units:
         state = self._by_bdev.get(bdev)
         if state is None:
             state = self._by_bdev[bdev] = UnitState(bdev)
-            saved = self.store.load(bdev.uuid) if self.store else None
-            if saved is not None:
-                state.reservations.restore(saved)
-                state.refresh()
+            self.load(state)
         return state
+
+    def load(self, state: UnitState) -> None:
+        """Let the reservations be those that were saved last."""
+        state.reservations = Reservations()
+        saved = self.store.load(state.bdev.uuid) if self.store else None
+        if saved is not None:
+            state.reservations.restore(saved)
+        state.refresh()
 
     def has_room_for_use(self) -> bool:
         """May one more initiator be counted by its name?"""
