@@ -37,14 +37,19 @@ def test_histograms_add_up(one: list[int], other: list[int]) -> None:
 
 def test_counters_of_a_bdev_add_up_and_channels_stay_apart() -> None:
     def result(reads: int, per_channel: bool) -> dict[str, Any]:
-        counters = {"num_read_ops": reads}
+        ticks = {"read_latency_ticks": 10 * reads, "max_read_latency_ticks": reads, "min_read_latency_ticks": reads - 1}
+        counters = {"num_read_ops": reads, **ticks, "io_error": {"failed": reads}}
         shown = {"channels": [{"thread_id": 1, **counters}]} if per_channel else counters
         return {"ticks": 1, "bdevs": [{"name": "M0", **shown}]}
 
     total = merging.iostat(None, {number: result(number + 1, per_channel=False) for number in range(3)})
-    assert total["bdevs"] == [{"name": "M0", "num_read_ops": 6}]
+    (bdev,) = total["bdevs"]
+    assert (bdev["name"], bdev["num_read_ops"], bdev["read_latency_ticks"]) == ("M0", 6, 60)
+    # The process that measured nothing says 0.
+    assert (bdev["max_read_latency_ticks"], bdev["min_read_latency_ticks"]) == (3, 1)
+    assert bdev["io_error"] == {"failed": 6}
     apart = merging.iostat(None, {number: result(number + 1, per_channel=True) for number in range(2)})
-    assert [(each["thread_id"], each["num_read_ops"]) for each in apart["bdevs"][0]["channels"]] == [(1, 1), (2, 2)]
+    assert [(each["thread_id"], each["num_read_ops"]) for each in apart["bdevs"][0]["channels"]] == [(1, 1), (3, 2)]
 
 
 def test_a_bdev_that_a_worker_still_has_is_not_shown() -> None:

@@ -23,11 +23,22 @@ def iostat(_engine: Any, results: Results) -> dict[str, Any]:
             if own is None:
                 continue
             if "channels" in bdev:
-                channels = ({**channel, "thread_id": number + 1} for channel in bdev["channels"])
+                channels = ({**channel, "thread_id": number + 2} for channel in bdev["channels"])
                 own["channels"] = [*own["channels"], *channels]
             else:
-                own.update((name, own[name] + value) for name, value in bdev.items() if isinstance(value, int))
+                own.update((name, _added(name, own[name], value)) for name, value in bdev.items() if name != "name")
     return merged
+
+
+def _added(name: str, one: Any, other: Any) -> Any:
+    """Of latencies the least (0 where none was measured) or most, of everything else the sum."""
+    if isinstance(one, dict):
+        return {key: one.get(key, 0) + other.get(key, 0) for key in {**one, **other}}
+    if name.startswith("max_"):
+        return max(one, other)
+    if name.startswith("min_"):
+        return min(one or other, other or one)
+    return one + other
 
 
 def histogram(_engine: Any, results: Results) -> dict[str, Any]:
