@@ -43,7 +43,7 @@ _DATA_IN: Final = struct.Struct(">4sL8xL4sLLL12x").pack
 _RESPONSE: Final = struct.Struct(">4s12xL4xLLL12x").pack
 _DATA_AND_STATUS: Final = bytes((pdu.DATA_IN, pdu.FINAL | pdu.STATUS, 0, 0))
 _STATUS_ONLY: Final = bytes((pdu.SCSI_RESPONSE, pdu.FINAL, 0, 0))
-_DIGEST: Final = struct.Struct("<L").unpack_from
+_DIGEST: Final = struct.Struct("<L")
 _NO_TAG: Final = b"\xff\xff\xff\xff"
 
 
@@ -58,7 +58,7 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
         return at
     # Everything in locals, as this runs for every READ and WRITE.
     unpack, most, out = _COMMAND.unpack_from, connection.peer_receive_limit, connection.out
-    digests, header_digest, data_digest = connection.digests, connection.header_digest, connection.data_digest
+    header_digest, data_digest, pack_digest = connection.header_digest, connection.data_digest, _DIGEST.pack
     head, foot = 52 if header_digest else 48, 4 if data_digest else 0
     largest = RECEIVE_LIMIT if connection.takes_immediate_data else 0
     stat_sn, exp_cmd_sn, limit = connection.stat_sn, session.exp_cmd_sn, session.limit
@@ -83,14 +83,14 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
         length = blocks * block_size
         if length != expected or not 0 < length <= most or lba + blocks > capacity:
             break
-        if header_digest and crc32c(view[at : at + 48]) != _DIGEST(view, at + 48)[0]:
+        if header_digest and crc32c(view[at : at + 48]) != _DIGEST.unpack_from(view, at + 48)[0]:
             break
         offset = lba * block_size
         start = at + head
         if code in _READ and not lengths and what & _BUT_ATTRIBUTE == _READING:
             if data_digest:
-                data = _private(connection, bdev, offset, length)
-                if data is None:
+                data = _private(bdev, offset, length)
+                if data is None or connection.out_bytes + queued + length > OUTPUT_LIMIT:
                     break
             else:
                 data = memory[offset : offset + length]
@@ -99,12 +99,14 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
                     lent = True
             exp_cmd_sn = cmd_sn + 1 & _MASK
             header = _DATA_IN(_DATA_AND_STATUS, length, itt, _NO_TAG, stat_sn, exp_cmd_sn, limit)
-            if digests:
-                connection.send(header, data)
-            else:
-                out.append(header)
-                out.append(data)
-                queued += 48 + length
+            if header_digest:
+                header += pack_digest(crc32c(header))
+            out.append(header)
+            out.append(data)
+            queued += head + length
+            if data_digest:
+                out.append(pack_digest(crc32c(data)))
+                queued += 4
             reads += 1
             bytes_read += length
             at = start
@@ -113,7 +115,7 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
             after = stop + foot
             if after > end or length > largest or lun.state.write_through:
                 break
-            if data_digest and crc32c(view[start:stop]) != _DIGEST(view, stop)[0]:
+            if data_digest and crc32c(view[start:stop]) != _DIGEST.unpack_from(view, stop)[0]:
                 break
             # Others, or this very connection, may have to send or copy what they were to send of these blocks.
             connection.out_bytes += queued
@@ -131,11 +133,10 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
                 break
             out, lent = connection.out, False
             header = _RESPONSE(_STATUS_ONLY, itt, stat_sn, exp_cmd_sn, limit)
-            if digests:
-                connection.send(header)
-            else:
-                out.append(header)
-                queued += 48
+            if header_digest:
+                header += pack_digest(crc32c(header))
+            out.append(header)
+            queued += head
             if nexus.attentions:
                 end = at  # or another of the session, which the next command is to tell
         else:
@@ -154,10 +155,8 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
     return at
 
 
-def _private(connection: Worker, bdev: Bdev, offset: int, length: int) -> Buffer | None:
+def _private(bdev: Bdev, offset: int, length: int) -> Buffer | None:
     """Data of the connection's own, so that it still fits its digest when it is sent; None if that is unusual."""
-    if connection.out_bytes + length > OUTPUT_LIMIT:
-        return None
     try:
         data = bdev.read_private(offset, length)
     except OSError:

@@ -46,7 +46,7 @@ class Receiver(Sender):
 
     __slots__ = (
         *("_halted", "_moved", "_pauses", "_sink", "_sink_data", "_sink_header", "_tail", "_whole", "buffers"),
-        *("handlers", "heard", "session"),
+        *("handlers", "heard", "session", "woken"),
     )
 
     def __init__(self, sock: socket.socket, shared: SharedBuffer, handlers: Handlers) -> None:

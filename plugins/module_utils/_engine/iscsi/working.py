@@ -33,8 +33,9 @@ class Worker(Receiver):
     """Knows which commands belong to the connection (allegiance, RFC 7143 §4.2.2.1) and where they are."""
 
     __slots__ = (
-        *("_idle", "_transfer_tag", "_working", "careful", "incoming", "parameters", "peer_receive_limit"),
-        *("plain_limit", "running", "solicited", "stat_sn", "takes_immediate_data", "target", "waiting_writes"),
+        *("_idle", "_transfer_tag", "_used", "_used_before", "_working", "careful", "incoming", "parameters"),
+        *("peer_receive_limit", "plain_limit", "running", "solicited", "stat_sn", "takes_immediate_data", "target"),
+        "waiting_writes",
     )
 
     def __init__(self, sock: socket.socket, target: IscsiTarget, shared: SharedBuffer, handlers: Handlers) -> None:
