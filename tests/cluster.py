@@ -9,9 +9,11 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from engine_process import Engine, Target, eventually, on_cores
 
 TWO_CORES: Final = on_cores(2)
+needs_two_cores: Final = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core only")
 
 
 class Cluster:

@@ -79,8 +79,9 @@ def refused_start(archive: Path, *arguments: str | Path) -> str:
 
 
 def on_cores(count: int) -> tuple[str, ...]:
-    """The arguments for an engine on the first so many cores; one is what it uses without any."""
-    return ("-m", f"0x{(1 << count) - 1:x}") if count > 1 else ()
+    """The arguments for an engine on the first so many of our cores; none for one."""
+    cores = sorted(os.sched_getaffinity(0))[:count]
+    return ("-m", f"[{','.join(map(str, cores))}]") if count > 1 else ()
 
 
 class RpcError(Exception):

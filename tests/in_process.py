@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -83,7 +84,7 @@ class TargetInProcess:
         self._loop.close()
 
     def _make(self) -> None:
-        bdevs = BdevRegistry()
+        self.bdevs = bdevs = BdevRegistry()
         self.disk = HeldDisk()
         bdevs.create(self.disk)
         self.iscsi = IscsiTarget(bdevs)
@@ -103,6 +104,10 @@ class TargetInProcess:
             return function()
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(20)
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Let something run where the target runs."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def hold(self) -> None:
         def hold() -> None:

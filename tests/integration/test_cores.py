@@ -16,8 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import TWO_CORES, Cluster, is_there
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import Busy
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi import parting
+from cluster import TWO_CORES, Cluster, is_there, needs_two_cores
 from engine_process import Engine, Launch, RpcError, Target, eventually, free_port, run
+from in_process import TargetInProcess
 from pdu import cdb, wire
 from pdu.chap import ChapLogin
 from pdu.checks import answers_pings
@@ -36,6 +39,8 @@ from pdu.reservation import (
     reserve_out_list,
 )
 from pdu.wire import Pdu, text_data
+
+pytestmark = needs_two_cores
 
 BLOCK = 512
 GOOD = 0
@@ -334,6 +339,31 @@ def test_who_does_not_log_out_is_dropped_when_the_node_goes(cluster: Cluster) ->
         assert stays.execute(cdb.unit_ready()).status == GOOD
         with other.login() as back:
             assert ready(back).execute(cdb.unit_ready(), lun=1).status == GOOD
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_node_does_not_go_before_its_disks_are_at_rest(in_time: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with TargetInProcess() as target:
+        with target.login() as initiator:
+            ready(initiator)
+            target.hold()
+            flags = wire.FINAL | wire.WRITE | wire.SIMPLE
+            initiator.send(initiator.command(cdb.write_10(0, 1), flags=flags, length=BLOCK, data=bytes(BLOCK)))
+            target.wait_until_working()
+        if not in_time:
+            monkeypatch.setattr(parting, "_REST_SECONDS", 0.05)
+        leaving = target.begin(parting.see_off(target.iscsi, [target.name], 0, until_rest=True))
+        if not in_time:
+            with pytest.raises(Busy, match="still work on 1 commands"):
+                leaving.result(20)
+            return
+        eventually(lambda: target.call(lambda: not target.iscsi.sessions.connections), "the end of its sessions")
+        assert not leaving.done()
+        target.release()
+        assert set(leaving.result(20)["units"]) == {"Held0", "Free0"}
+        with target.connect() as late, pytest.raises(LoginRefused) as refusal:
+            late.login(target.name)
+        assert refusal.value.status == (3, 1)
 
 
 # -- numbers

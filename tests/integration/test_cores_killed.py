@@ -5,20 +5,24 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
-from cluster import TWO_CORES, Cluster, is_there
+from cluster import TWO_CORES, Cluster, is_there, needs_two_cores
 from engine_process import Launch, Target, die_with_parent, eventually, run
 from pdu import cdb
 from pdu.initiator import Closed, Initiator
 from pdu.reservation import APTPL, READ_KEYS, REGISTER, keys, reserve_in_cdb, reserve_out_cdb, reserve_out_list
+
+pytestmark = needs_two_cores
 
 BLOCK = 512
 BLOCKS = 8 * 2**20 // BLOCK
@@ -184,6 +188,7 @@ def test_a_worker_that_cannot_open_a_disk_serves_the_others(cluster: Cluster, tm
         with target.login() as initiator:
             assert ready(initiator).tsih
     assert "bdev_aio_create failed there, and not here" in engine.words()
+    assert [worker["whole"] for worker in cluster.workers()] == [False, True]
     engine.rpc("iscsi_delete_target_node", name=lost.name)
     engine.rpc("bdev_aio_delete", name="A0")
     assert [worker["restarts"] for worker in cluster.workers()] == [1, 0]
@@ -226,3 +231,46 @@ def test_a_worker_is_lean(cluster: Cluster) -> None:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         sizes = {line.split(":")[0]: int(line.split()[1]) for line in rollup[1:]}
         assert sizes["Anonymous"] <= 30 * 1024
+
+
+def test_a_client_with_recovery_goes_on(cluster: Cluster, tmp_path: Path) -> None:
+    """Libiscsi logs in again and sends anew what was not answered; the program above it does not notice."""
+    target = cluster.node("disk0")
+    image = tmp_path / "image"
+    image.write_bytes(os.urandom(8 * 2**20))
+    command = ("qemu-img", "convert", "-n", "-W", "-f", "raw", "-O", "raw", "-r", "2M", image, target.url())
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as client:
+        for _each in range(2):
+            eventually(lambda: cluster.workers()[0]["sessions"] or client.poll() is not None, "its session")
+            assert client.poll() is None, "it was done too soon"
+            cluster.kill(1)
+        _nothing, words = client.communicate(timeout=60)
+    assert (client.returncode, words) == (0, "")
+    run("qemu-img", "convert", "-f", "raw", "-O", "raw", target.url(), tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == image.read_bytes()
+
+
+def test_histograms_of_bdevs_go_on_with_the_next_worker(cluster: Cluster) -> None:
+    target = cluster.node("disk0")
+    cluster.engine.rpc("bdev_enable_histogram", name="M-disk0", enable=True, opc="write", granularity=3)
+    cluster.kill(1)
+    with target.login() as initiator:
+        assert ready(initiator).write(cdb.write_16(0, 1), content(1)).status == GOOD
+        assert initiator.read(cdb.read_16(0, 1), BLOCK).data == content(1)
+    packed = base64.b64decode(cluster.engine.rpc("bdev_get_histogram", name="M-disk0")["histogram"])
+    assert sum(struct.unpack(f"<{len(packed) // 8}Q", packed)) == 1
+
+
+def test_a_node_on_a_disk_that_never_answers_can_be_deleted(cluster: Cluster) -> None:
+    engine = cluster.engine
+    engine.rpc("bdev_null_create", name="N0", num_blocks=2048, block_size=BLOCK)
+    engine.rpc("bdev_error_create", base_name="N0")
+    target = cluster.node("stuck", "EE_N0")
+    engine.rpc("bdev_error_inject_error", name="EE_N0", io_type="write", error_type="pending")
+    with target.login() as initiator:
+        ready(initiator)
+        write = initiator.command(cdb.write_16(0, 1), flags=0xA1, length=BLOCK, data=content(1))
+        initiator.send(write, initiator.nop_out(b"arrived"))
+        assert initiator.receive().data == b"arrived"
+    engine.rpc("iscsi_delete_target_node", name=target.name)
+    assert [worker["restarts"] for worker in cluster.workers()] == [0, 0]

@@ -16,6 +16,7 @@ from threading import Event
 from typing import Protocol
 
 import pytest
+from cluster import needs_two_cores
 from engine_process import Engine, Launch, Target, eventually, on_cores, run
 from pdu import cdb
 from pdu.initiator import Initiator, Outcome
@@ -208,7 +209,10 @@ class Host:
         self.steps += 1
 
 
-@pytest.fixture(params=[("thick", 1), ("holes", 1), ("direct", 1), ("thick", 2), ("direct", 2)], ids=str)
+WITH_WORKERS = [pytest.param((kind, 2), marks=needs_two_cores) for kind in ("thick", "direct")]
+
+
+@pytest.fixture(params=[("thick", 1), ("holes", 1), ("direct", 1), *WITH_WORKERS], ids=str)
 def disk(request: pytest.FixtureRequest, launch: Launch, tmp_path: Path) -> Target:
     """LUN 0 is a file that can grow; the engine runs on one core, or has a worker on each of two."""
     kind, cores = request.param

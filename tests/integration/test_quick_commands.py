@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import tempfile
@@ -14,10 +15,11 @@ from typing import Any, NamedTuple
 
 import pytest
 from engine_process import Launch, Target, eventually
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pdu import cdb, wire
-from pdu.initiator import Initiator
+from pdu.digests import DigestInitiator
+from pdu.initiator import Closed, Initiator
 from pdu.wire import Pdu
 
 BLOCK = 512
@@ -57,6 +59,13 @@ class Step(NamedTuple):
     immediate: bool
     skipped: int
     """By how many its CmdSN is too high."""
+    spoiled: str
+    """Which of its digests is wrong, where there are some."""
+
+    @property
+    def brings_data(self) -> bool:
+        brings = self.flags & wire.WRITE or self.brought > 0
+        return bool(brings) and self.blocks * BLOCK + self.brought > 0
 
     def pdu(self, initiator: Initiator, seed: int) -> Pdu:
         is_ten = self.code < 0x80
@@ -65,9 +74,7 @@ class Step(NamedTuple):
         if make:
             words[1] = self.options
         length = self.blocks * BLOCK
-        data = b""
-        if self.flags & wire.WRITE or self.brought > 0:
-            data = random.Random(seed).randbytes(max(0, length + self.brought))
+        data = random.Random(seed).randbytes(length + self.brought) if self.brings_data else b""
         command = initiator.command(
             bytes(words),
             flags=self.flags,
@@ -103,29 +110,47 @@ STEPS = st.sampled_from([(0x28, READ), (0x88, READ), (0x2A, WRITE), (0x8A, WRITE
         lun=mostly(0, 0, 1),
         immediate=mostly(False, False, True),
         skipped=mostly(0, 0, 1, -1, 1000),
+        spoiled=mostly("", "", "", "header", "data"),
     )
 )
 
 
-def answers(target: Target, steps: list[Step]) -> list[Pdu]:
+def answers(target: Target, steps: list[Step], digests: tuple[str, str]) -> list[Pdu]:
     """What the target says to these commands, sent in one piece, up to the answer to a ping after them."""
-    with target.login(FirstBurstLength="4096", MaxRecvDataSegmentLength="2048") as initiator:
+    keys = dict(zip(("HeaderDigest", "DataDigest"), digests), FirstBurstLength="4096", MaxRecvDataSegmentLength="2048")
+    with DigestInitiator(("127.0.0.1", target.port)).login(target.name, **keys) as initiator:
         initiator.execute(cdb.unit_ready())  # takes a unit attention away
-        commands = [step.pdu(initiator, number) for number, step in enumerate(steps)]
+        commands = [
+            initiator.protected(
+                step.pdu(initiator, number),
+                spoil_header=initiator.header_digest and step.spoiled == "header",
+                spoil_data=initiator.data_digest and step.spoiled == "data" and step.brings_data,
+            )
+            for number, step in enumerate(steps)
+        ]
         ping = initiator.nop_out(b"the end")
         initiator.send(*commands, ping)
         said = []
-        while True:
-            said.append(initiator.receive())
-            if said[-1].opcode == wire.NOP_IN and said[-1].itt == ping.itt:
-                break
+        with contextlib.suppress(Closed):
+            while True:
+                said.append(initiator.receive())
+                if said[-1].opcode == wire.NOP_IN and said[-1].itt == ping.itt:
+                    break
         return said
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(STEPS, max_size=12))
-def test_both_ways_give_the_same_answers_and_the_same_disk(pair: Pair, steps: list[Step]) -> None:
-    quick, slow = (answers(target, steps) for target in pair)
+USUAL = Step(0x2A, 17, 1, 0, WRITE, 0, 0, 0, False, 0, "")
+DIGESTS = st.sampled_from([("None", "None"), ("CRC32C", "CRC32C"), ("CRC32C", "None"), ("None", "CRC32C")])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(STEPS, max_size=12), DIGESTS)
+@example([USUAL, USUAL._replace(spoiled="data"), USUAL], ("CRC32C", "CRC32C"))
+@example([USUAL, USUAL._replace(spoiled="header"), USUAL], ("CRC32C", "None"))
+def test_both_ways_give_the_same_answers_and_the_same_disk(
+    pair: Pair, steps: list[Step], digests: tuple[str, str]
+) -> None:
+    quick, slow = (answers(target, steps, digests) for target in pair)
     assert [(bytes(pdu.header), pdu.data) for pdu in quick] == [(bytes(pdu.header), pdu.data) for pdu in slow]
     disks = []
     for target in pair:

@@ -250,11 +250,12 @@ def test_what_spdk_saves_of_every_kind_of_disk_is_loaded(launch: Launch, tmp_pat
     config = tmp_path / "spdk.json"
     config.write_text("// saved by SPDK\n" + text.replace("3412", str(free_port())))
     engine = launch("-c", config, state=True)
-    before = {name: engine.rpc("framework_get_config", name=name) for name in ("bdev", "iscsi")}
+    subsystems = ("sock", "iobuf", "bdev", "iscsi")
+    before = {name: engine.rpc("framework_get_config", name=name) for name in subsystems}
     made = {call["method"] for calls in before.values() for call in calls}
     wanted = {call["method"] for section in json.loads(text)["subsystems"] for call in section["config"] or ()}
     assert {name for name in wanted - made if not name.endswith(("_set_options", "_whatever"))} == set()
     (node,) = engine.rpc("iscsi_get_target_nodes")
     assert "alias_name" not in node  # SPDK saves none for it, and would not load what it saved
     engine.restart()
-    assert {name: engine.rpc("framework_get_config", name=name) for name in ("bdev", "iscsi")} == before
+    assert {name: engine.rpc("framework_get_config", name=name) for name in subsystems} == before

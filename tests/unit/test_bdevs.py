@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,26 @@ def test_a_borrower_keeps_the_old_data_when_memory_is_written() -> None:
     reader = Reader(bdev)
     bdev.write(0, b"new" * 170 + b"xx")
     assert bytes(reader.data) == bytes(BLOCK)
+
+
+def test_a_file_in_memory_that_fills_up_under_a_write_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = 2 * BLOCK
+
+    def pwrite(fd: int, data: Any, offset: int) -> int:
+        if offset >= room:
+            raise OSError(errno.ENOSPC, "no space")
+        return os.pwritev(fd, [memoryview(data)[: room - offset]], offset)
+
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        file.write(bytes(8 * BLOCK))
+        file.flush()
+        bdev = opened(Path(file.name))
+        monkeypatch.setattr(os, "pwrite", pwrite)
+        assert bdev.write(0, b"x" * BLOCK) is None
+        with pytest.raises(OSError, match="no space") as raised:
+            bdev.write(0, b"y" * 4 * BLOCK)
+        assert (raised.value.errno, getattr(raised.value, "offset", None)) == (errno.ENOSPC, room)
+        bdev.close()
 
 
 @pytest.mark.parametrize(("num_blocks", "block_size"), [(0, 512), (-1, 512), (8, 1000), (8, 0)])

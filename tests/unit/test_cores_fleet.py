@@ -45,8 +45,8 @@ class Recorder:
     async def caught_up(self) -> None:
         pass
 
-    async def see_off(self, nodes: list[str], _seconds: int) -> dict[str, Any]:
-        self.story.append((self.number, "see_off", nodes))
+    async def see_off(self, nodes: list[str], _seconds: int, until_rest: bool) -> dict[str, Any]:
+        self.story.append((self.number, "see_off" if until_rest else "see_off_for_good", nodes))
         await asyncio.sleep(0.01)
         return self.luggage
 

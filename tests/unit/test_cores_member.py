@@ -164,7 +164,7 @@ def test_nobody_waits_for_a_worker_that_ended() -> None:
         await stage.until(lambda: stage.member.ready)
         stage.obeys = False
         stage.member.call(Call("third", None))
-        seeing_off = asyncio.ensure_future(stage.member.see_off(["n"], 5))
+        seeing_off = asyncio.ensure_future(stage.member.see_off(["n"], 5, until_rest=True))
         following = asyncio.ensure_future(stage.member.caught_up())
         await asyncio.sleep(0)
         stage.processes[-1].kill()
@@ -184,7 +184,7 @@ def test_who_cannot_let_go_of_a_node_is_replaced() -> None:
     async def play(stage: Stage) -> None:
         await stage.until(lambda: stage.member.ready)
         stage.obeys = False
-        seeing_off = asyncio.ensure_future(stage.member.see_off(["n"], 5))
+        seeing_off = asyncio.ensure_future(stage.member.see_off(["n"], 5, until_rest=True))
         await stage.until(lambda: stage.heard[-1]["op"] == "see_off")
         assert stage.worker
         stage.worker.send({"answer": stage.heard[-1]["id"], "error": "bug"})

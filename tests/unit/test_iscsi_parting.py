@@ -51,7 +51,7 @@ def test_reservations_go_along_though_they_are_in_no_file() -> None:
         files = Files()
         old, new = Place(files), Place(files)
         old.unit.reservations.registrants[Identity("a,i,0x1", "t,t,0x0001", 1)] = 7
-        luggage = await parting.see_off(old.target, [NAME], 0)
+        luggage = await parting.see_off(old.target, [NAME], 0, until_rest=True)
         assert (old.node.moved, new.node.moved) == (True, False)
         parting.take_over(new.target, [NAME], luggage)
         assert new.unit.reservations.registrants == {Identity("a,i,0x1", "t,t,0x0001", 1): 7}
@@ -78,7 +78,7 @@ def test_a_node_that_stays_is_as_it_was() -> None:
     async def move() -> None:
         place = Place(Files())
         place.unit.reservations.registrants[Identity("a,i,0x1", "t,t,0x0001", 1)] = 7
-        await parting.see_off(place.target, [NAME], 0)
+        await parting.see_off(place.target, [NAME], 0, until_rest=True)
         parting.take_over(place.target, [NAME], parting.NOTHING)
         assert not place.node.moved
         assert place.unit.reservations.registrants

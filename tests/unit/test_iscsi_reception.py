@@ -40,6 +40,9 @@ class Elsewhere:
     async def see_off(self, node: TargetNode, seconds: int) -> None:
         raise NotImplementedError
 
+    def stay(self, node: TargetNode) -> None:
+        raise NotImplementedError
+
 
 class Desk:
     """A target that serves nothing itself, and a connection to it."""

@@ -20,7 +20,7 @@ COLLECTION: Final = "ansible_collections.openlun.iscsi."
 ENGINE: Final = "plugins.module_utils._engine."
 LAYERS: Final = ("nvme", "bdev", "scsi", "iscsi", "rpc.methods")
 """Of the engine, from the lowest up. What only types need may point up."""
-ACCELERATORS: Final = {"google_crc32c": "iscsi.crc32c"}
+ACCELERATORS: Final = {"crc32c": "iscsi.crc32c", "google_crc32c": "iscsi.crc32c"}
 ENGINE_FOR_MODULES: Final = ("facts", "errors", "rpc.client", "bdev.backing")
 PACKAGES: Final = {
     "_host": {"_state.portals", "_state.sizes"},

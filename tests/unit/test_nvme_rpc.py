@@ -55,7 +55,7 @@ class Host:
     async def close(self) -> None:
         await self.engine.nvme.close()
         self.engine.bdevs.close()
-        self.engine.pool.shutdown()
+        self.engine.pool.close()
         for model in self.models.values():
             model.end()
             assert model.wrong == []

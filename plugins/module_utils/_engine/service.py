@@ -16,7 +16,6 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Final, NamedTuple
 
@@ -30,6 +29,7 @@ from .iscsi.names import comparable, full_name
 from .iscsi.target import IscsiTarget
 from .loop import Loop
 from .persistence import StateFile, Store
+from .pool import Pool
 from .process import NOTICE, Logs, PidFile, keep_freed_memory, parse_cpumask, pin, raise_file_limit
 from .replay import replay, usable
 from .reservation_files import ReservationFiles
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-_POOL_THREADS: Final = 16
+_POOL_THREADS: Final = 32
 _FLUSH_SECONDS: Final = 30.0
 _GC_FIRST_GENERATION: Final = 50_000
 """The data path makes no cycles; the collector has little to find and should look rarely."""
@@ -100,7 +100,9 @@ class Engine:
         self.started_ns = time.monotonic_ns()
         self.checksum = _archive_checksum()
         self.loop = asyncio.get_running_loop()
-        self.pool = ThreadPoolExecutor(_POOL_THREADS, thread_name_prefix="pool")
+        self.pool = Pool(self.loop, _POOL_THREADS)
+        self.submit = self.pool.share().submit
+        """Run something that blocks in the pool, which is not a disk's work: a disk has a share of its own."""
         self.bdevs = BdevRegistry()
         self.nvme = NvmeControllers(self.submit)
         self.tuning = Tuning()
@@ -125,10 +127,6 @@ class Engine:
         self._stop = asyncio.Event()
         self._initializing = False
         self._pending: list[Section] | None = None
-
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
-        """Run something that blocks in the pool."""
-        return self.loop.run_in_executor(self.pool, functools.partial(function, *arguments))
 
     async def run(self) -> None:
         """Serve until a signal. Raises EngineError when it cannot start."""
@@ -367,7 +365,7 @@ class Engine:
                 await step()
             except Exception:
                 _LOG.exception("a step of stopping failed because of a bug; the others follow")
-        self.pool.shutdown()
+        self.pool.close()
         self.bdevs.close()
         if self._pid_file is not None:
             self._pid_file.remove()

@@ -127,13 +127,23 @@ class AioBdev(Bdev):
                 self._read_nowait = False
         return self._hand_off(self._read_blocking, offset, length)
 
+    def read_private(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
+        if self._in_memory and not self.tapped:
+            data = os.pread(self._fd, length, offset)
+            if len(data) == length:
+                return data
+        return super().read_private(offset, length)
+
     def write(self, offset: int, data: Buffer) -> Awaitable[None] | None:
         done = 0
         if self._borrowers:
             self.recall()
         if self._in_memory:
             done = os.pwrite(self._fd, data, offset)
-        elif self._write_nowait:
+            if done != len(data):  # it is full, which the rest of the data will tell
+                self._write_blocking(offset + done, memoryview(data)[done:])
+            return None
+        if self._write_nowait:
             try:
                 done = os.pwritev(self._fd, [data], offset, os.RWF_NOWAIT)
             except BlockingIOError:
@@ -144,9 +154,7 @@ class AioBdev(Bdev):
                 self._write_nowait = False
         if done == len(data):
             return None
-        rest = memoryview(data)[done:]
-        # In memory the caller may reuse its buffer once we return; elsewhere it has handed it over.
-        return self._hand_off(self._write_blocking, offset + done, bytes(rest) if self._in_memory else rest)
+        return self._hand_off(self._write_blocking, offset + done, memoryview(data)[done:])
 
     def flush(self) -> Awaitable[None]:
         return self._hand_off(os.fdatasync, self._fd)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Protocol, Union
 
 from ..errors import Exists, Invalid, NoDevice
 from ..facts import BLOCK_SIZES, MAX_BDEV_NAME_BYTES
+from .mapping import owned
 from .qos import RateLimits
 from .statistics import Statistics
 
@@ -100,6 +101,11 @@ class Bdev(ABC):
 
     @abstractmethod
     def read(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]: ...
+
+    def read_private(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
+        """As ``read``, but what comes is the caller's: it stays the same whatever is written."""
+        result = self.read(offset, length)
+        return owned(result) if isinstance(result, memoryview) and self.lends_memory else result
 
     @abstractmethod
     def write(self, offset: int, data: Buffer) -> Awaitable[None] | None: ...

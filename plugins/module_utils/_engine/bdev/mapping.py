@@ -12,8 +12,10 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+from typing import TYPE_CHECKING
 
-from .base import Buffer
+if TYPE_CHECKING:
+    from .base import Buffer
 
 
 def map_file(fd: int, size: int) -> memoryview | None:

@@ -41,6 +41,7 @@ _MOVE_SECONDS: Final = 5
 _WAIT_SECONDS: Final = 20.0
 """How long a login waits for the worker that is to serve it."""
 _MOST_WAITING: Final = 4096
+_HISTOGRAM: Final = "bdev_enable_histogram"
 _ATTACH: Final = "bdev_nvme_attach_controller"
 
 
@@ -74,6 +75,8 @@ class Fleet:
         self._mover: asyncio.Task[None] | None = None
         self._moving: set[str] = set()
         self._held: list[Call] | None = None
+        self._histograms: dict[str, Call] = {}
+        """By bdev those that were enabled: they are no part of the configuration."""
         self._waiting: list[_Waiting] = []
         self._are_all_ready = asyncio.Event()
 
@@ -112,6 +115,11 @@ class Fleet:
         await asyncio.gather(*(member.stop(seconds) for member in self.members))
         self._launcher.close()
 
+    @property
+    def is_whole(self) -> bool:
+        """All workers serve all that is theirs."""
+        return all(member.is_whole for member in self.members)
+
     def to_rpc(self) -> list[dict[str, Any]]:
         """As engine_get_info shows the workers."""
         return [{**member.to_rpc(), "target_nodes": self._places.count(member.number)} for member in self.members]
@@ -149,6 +157,7 @@ class Fleet:
                         yield from (Call(*call) for call in internal.stand_ins(engine, params["name"]))
                     elif row.reach is Spread.EVERYWHERE:
                         yield Call(method, params, self._memory_of(method, params), "STARTUP" if early else "RUNTIME")
+        yield from (call for name, call in self._histograms.items() if name in engine.bdevs)
 
     def is_ready(self, member: Member) -> None:
         del member
@@ -184,6 +193,8 @@ class Fleet:
             for member in self.members:
                 member.give_up("it cannot be told what changed")
             return
+        if method.name == _HISTOGRAM:
+            self._histograms[params["name"]] = made[0]
         if self._held is not None:
             self._held += made
         else:
@@ -293,9 +304,9 @@ class Fleet:
         )
         target = self._engine.target
         if source == ownership.MAIN:
-            luggage = await parting.see_off(target, names, _MOVE_SECONDS)
+            luggage = await parting.see_off(target, names, _MOVE_SECONDS, until_rest=True)
         else:
-            luggage = await self.members[source - 1].see_off(names, _MOVE_SECONDS)
+            luggage = await self.members[source - 1].see_off(names, _MOVE_SECONDS, until_rest=True)
         if destination == ownership.MAIN:
             parting.take_over(target, names, luggage)
         else:
@@ -307,7 +318,7 @@ class Fleet:
             await self._next()
         owner = self.owners.get(node.name, ownership.MAIN)
         if owner != ownership.MAIN:
-            await self.members[owner - 1].see_off([node.name], seconds)
+            await self.members[owner - 1].see_off([node.name], seconds, until_rest=False)
 
     def stay(self, node: TargetNode) -> None:
         """See :class:`iscsi.reception.Elsewhere`."""

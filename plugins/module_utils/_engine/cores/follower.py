@@ -15,6 +15,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from ..bdev.raid import MirrorBdev
+from ..errors import Busy
 from ..iscsi import parting
 from ..iscsi.portal import Portal
 from ..iscsi.reception import Arrival
@@ -107,6 +108,8 @@ class Follower:
 
     async def _connection(self, message: Message) -> None:
         words = message.words
+        # Let connections that ended before this one came be noticed first: its login must not end their session anew.
+        await asyncio.sleep(0)
         target = self.engine.target
         target.sessions.elsewhere = words["elsewhere"]
         portal = Portal(words["host"], words["port"], words["tag"])
@@ -137,7 +140,11 @@ class Follower:
     async def _see_off(self, words: Mapping[str, Any]) -> None:
         answer: dict[str, Any] = {"answer": words["id"]}
         try:
-            answer["result"] = await parting.see_off(self.engine.target, words["nodes"], words["seconds"])
+            answer["result"] = await parting.see_off(
+                self.engine.target, words["nodes"], words["seconds"], words["until_rest"]
+            )
+        except Busy as error:
+            answer["error"] = str(error)
         except Exception as error:  # pylint: disable=broad-except
             _LOG.exception("target nodes cannot be let go because of a bug")
             answer["error"] = str(error) or type(error).__name__

@@ -85,6 +85,8 @@ class Member:
         self._ended = asyncio.Event()
         self._got_on = 0.0
         """When it did the last thing that it was told, on the loop's clock."""
+        self._has_served = False
+        """The process that is there now had sessions, perhaps."""
         self._stopping = False
         self._lacks = False
         """It could not make everything that the main process has."""
@@ -95,6 +97,11 @@ class Member:
 
     def __str__(self) -> str:
         return f"worker {self.number} (pid {self.pid}, core {self.core})"
+
+    @property
+    def is_whole(self) -> bool:
+        """It serves everything that is its own."""
+        return self.ready and not self._lacks
 
     @property
     def pid(self) -> int:
@@ -132,6 +139,7 @@ class Member:
     async def _live(self) -> None:
         """From its start until nothing of it is left, so that nothing lands late on a disk."""
         self._ended.clear()
+        self._has_served = False
         self._process, ours = self._launcher.launch()
         self._channel = Channel(ours, self._on_message, self._ended.set)
         configuring = asyncio.get_running_loop().create_task(self._configure(self._channel))
@@ -176,13 +184,10 @@ class Member:
         if not self._stopping:
             process.kill()
         await _gone(process)
-        for _what, called in self._calls.values():
-            if not called.done():
-                called.set_result(None)  # the next one gets everything at its start
+        self._forget_calls()
         for asked in self._questions.values():
             if not asked.done():
                 asked.set_exception(WorkerGone(str(self)))
-        self._calls.clear()
         self._questions.clear()
         self._host.counted()
 
@@ -191,6 +196,16 @@ class Member:
         if self._process is not None and not self._ended.is_set():
             _LOG.error("%s is killed: %s", self, why)
             self._process.kill()
+        # It may take long to be gone: as long as a disk keeps it.
+        self.ready = self.follows = False
+        self._forget_calls()
+
+    def _forget_calls(self) -> None:
+        """The next one gets everything at its start."""
+        for _what, called in self._calls.values():
+            if not called.done():
+                called.set_result(None)
+        self._calls.clear()
 
     async def stop(self, seconds: int) -> None:
         """Let initiators log out, flush, end."""
@@ -236,13 +251,14 @@ class Member:
         """The result of a method there. Raises WorkerGone."""
         return await self._ask({"op": "ask", "method": method, "params": params}, _ASK_SECONDS)
 
-    async def see_off(self, nodes: list[str], seconds: int) -> dict[str, Any]:
+    async def see_off(self, nodes: list[str], seconds: int, until_rest: bool) -> dict[str, Any]:
         """As :func:`iscsi.parting.see_off`. A worker that ends meanwhile leaves nothing, but is gone afterwards."""
         process = self._process
         try:
-            luggage: dict[str, Any] = await self._ask({"op": "see_off", "nodes": nodes, "seconds": seconds}, None)
+            words = {"op": "see_off", "nodes": nodes, "seconds": seconds, "until_rest": until_rest}
+            luggage: dict[str, Any] = await self._ask(words, None)
         except WorkerGone as gone:
-            if process is not None and (self.ready or self._ended.is_set()):
+            if process is not None and self._has_served:
                 self.give_up(f"it cannot let go of its target nodes: {gone}")
                 await _gone(process)
             return {}
@@ -281,14 +297,11 @@ class Member:
         words = message.words
         if "done" in words:
             self._got_on = asyncio.get_running_loop().time()
-            method, called = self._calls.pop(words["done"])
-            called.set_result(None)
-            if words["error"] is not None:
-                self._could_not_follow(method, words["error"])
+            self._done(words["done"], words["error"])
         elif "answer" in words:
             self._answered(words)
         elif words["event"] == "ready":
-            self.ready = True
+            self.ready = self._has_served = True
             _LOG.log(NOTICE, "%s serves its target nodes", self)
             self._host.is_ready(self)
         elif words["event"] == "sessions":
@@ -296,6 +309,14 @@ class Member:
             self._host.counted()
         else:
             self._host.reported(self, words)
+
+    def _done(self, number: int, error: str | None) -> None:
+        method, called = self._calls.pop(number, (None, None))
+        if method is None or called is None:
+            return  # it is given up
+        called.set_result(None)
+        if error is not None:
+            self._could_not_follow(method, error)
 
     def _answered(self, words: Mapping[str, Any]) -> None:
         asked = self._questions.get(words["answer"])
@@ -315,7 +336,7 @@ class Member:
             self.give_up(f"{method} failed there, and not here: {error}")
 
     def to_rpc(self) -> dict[str, Any]:
-        words = {"number": self.number, "core": self.core, "pid": self.pid, "ready": self.ready}
+        words = {"number": self.number, "core": self.core, "pid": self.pid, "ready": self.ready, "whole": self.is_whole}
         return {**words, "restarts": self.restarts, "sessions": self.sessions}
 
 

@@ -78,16 +78,17 @@ def send_data_in(connection: Worker, task: IscsiTask) -> None:
             data = memoryview(data)[:length]
     lun = task.lun
     if lun is not None:
-        if not lun.bdev.lends_memory or connection.out_bytes > OUTPUT_LIMIT:
+        is_lent = lun.bdev.lends_memory and not task.private
+        if not is_lent or connection.out_bytes > OUTPUT_LIMIT:
             connection.note_output(length)
-        if lun.bdev.lends_memory and lun.bdev not in connection.loans:
+        if is_lent and lun.bdev not in connection.loans:
             connection.borrow(lun.bdev)
     limit = session.limit
     if not task.immediate:
         session.limit = limit = (limit + 1) & 0xFFFFFFFF
     offset = data_sn = 0
     if length > connection.plain_limit:
-        if connection.data_digest and isinstance(data, memoryview):
+        if connection.data_digest and not task.private and isinstance(data, memoryview):
             data = owned(data)  # what the digest is of must not change before it is sent
         offset, data_sn = _send_all_but_last(connection, session, task.itt, memoryview(data))
         data = memoryview(data)[offset:]

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""CRC32C, the digest of iSCSI (RFC 7143 §13.1): by google-crc32c if it is installed, else by arithmetic on integers.
+"""CRC32C, the digest of iSCSI (RFC 7143 §13.1): by crc32c or google-crc32c where one is installed, else on integers.
 
 A table takes a step a byte, which is slow in Python. Shifting and XORing long integers is fast, and a CRC is the
 remainder of a division by a polynomial P over GF(2). Where x^k = x^b + x^c + 1 modulo P, everything of degree k and
@@ -90,6 +90,15 @@ def _pure(data: Buffer) -> int:
 
 
 def _best() -> Callable[[Buffer], int]:
+    try:
+        import crc32c as package
+    except ImportError:
+        return _googles()
+    best: Callable[[Buffer], int] = package.crc32c
+    return best
+
+
+def _googles() -> Callable[[Buffer], int]:
     try:
         import google_crc32c
     except ImportError:

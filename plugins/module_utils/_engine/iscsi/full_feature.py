@@ -39,6 +39,8 @@ def _scsi_command(connection: Connection, view: memoryview, at: int, data: memor
     nexus = session.nexus
     use = nexus.uses.get(lun_field) or nexus.use(lun_field)
     task = IscsiTask(nexus, use, cdb, itt, lun_field, expected, bool(immediate))
+    if connection.data_digest:
+        task.private = True  # what the digest is of must not change before it is sent
     if flags & 0x20 or cdb[0] in TAKES_DATA:
         transfer.receive_command(connection, task, data, bool(flags & 0x80), view, at)
     else:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from ..errors import Busy
 from ..scsi.alua import State
 from ..scsi.unit import Modes, UnitState
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from .target import IscsiTarget
 
 _LOOK_SECONDS: Final = 0.2
+_REST_SECONDS: Final = 30.0
+"""As long as a disk may take for what it is at."""
 
 Luggage = dict[str, Any]
 """What logical units, by their bdev, and target nodes keep in memory; as JSON takes it."""
@@ -24,17 +27,19 @@ NOTHING: Final[Luggage] = {"units": {}, "access": {}}
 """For nodes that stay where they are."""
 
 
-async def see_off(target: IscsiTarget, names: Iterable[str], seconds: int) -> Luggage:
-    """End the nodes' sessions: ask for logout, drop who stays, wait until nothing is worked on any more.
+async def see_off(target: IscsiTarget, names: Iterable[str], seconds: int, until_rest: bool) -> Luggage:
+    """End the nodes' sessions: ask for logout, drop who stays, and wait ``until_rest`` if nothing may land later.
 
-    From now on nobody logs in to them here. Gives what is to be taken to where they are served next.
+    From now on nobody logs in to them here. Gives what is to be taken to where they are served next. Raises Busy when
+    a disk does not come to rest.
     """
     nodes = [node for node in map(target.find_node, names) if node is not None]
     for node in nodes:
         node.moved = True
     sessions = [session for node in nodes for session in target.sessions.of_node(node)]
     await target.sessions.see_off(sessions, seconds)
-    await asyncio.gather(*(_at_rest(target, node) for node in nodes))
+    if until_rest:
+        await asyncio.gather(*(_at_rest(target, node) for node in nodes))
     return {
         "units": {lun.bdev.name: _packed(lun.state) for node in nodes for lun in node.device.luns.values()},
         "access": {node.name: {str(tag): state.name for tag, state in node.device.ports.items()} for node in nodes},
@@ -47,7 +52,9 @@ async def _at_rest(target: IscsiTarget, node: TargetNode) -> None:
     while any(lun.state.erasure is not None and not lun.state.erasure.failed for lun in luns):
         await asyncio.sleep(_LOOK_SECONDS)  # FORMAT UNIT and SANITIZE go on without their session
     left = [future for lun in luns for future in target.settling.left_on(lun)]
-    await asyncio.gather(*left)
+    _done, late = await asyncio.wait(left, timeout=_REST_SECONDS) if left else (set(), set())
+    if late:
+        raise Busy(f"target node {node.name}: its disks still work on {len(late)} commands")
 
 
 def take_over(target: IscsiTarget, names: Iterable[str], luggage: Mapping[str, Any]) -> None:

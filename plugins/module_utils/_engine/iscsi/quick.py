@@ -14,10 +14,12 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from . import pdu
+from .crc32c import crc32c
 from .keys import RECEIVE_LIMIT
 from .sending import OUTPUT_LIMIT
 
 if TYPE_CHECKING:
+    from ..bdev.base import Bdev, Buffer
     from ..scsi.use import Use
     from .working import Worker
 
@@ -41,6 +43,7 @@ _DATA_IN: Final = struct.Struct(">4sL8xL4sLLL12x").pack
 _RESPONSE: Final = struct.Struct(">4s12xL4xLLL12x").pack
 _DATA_AND_STATUS: Final = bytes((pdu.DATA_IN, pdu.FINAL | pdu.STATUS, 0, 0))
 _STATUS_ONLY: Final = bytes((pdu.SCSI_RESPONSE, pdu.FINAL, 0, 0))
+_DIGEST: Final = struct.Struct("<L")
 _NO_TAG: Final = b"\xff\xff\xff\xff"
 
 
@@ -54,13 +57,16 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
     if nexus is None or nexus.attentions:
         return at
     # Everything in locals, as this runs for every READ and WRITE.
-    unpack, most, out = _COMMAND.unpack_from, connection.plain_limit, connection.out
+    unpack, most, out = _COMMAND.unpack_from, connection.peer_receive_limit, connection.out
+    header_digest, data_digest, pack_digest = connection.header_digest, connection.data_digest, _DIGEST.pack
+    head, foot = 52 if header_digest else 48, 4 if data_digest else 0
     largest = RECEIVE_LIMIT if connection.takes_immediate_data else 0
     stat_sn, exp_cmd_sn, limit = connection.stat_sn, session.exp_cmd_sn, session.limit
     room = OUTPUT_LIMIT - connection.out_bytes
     use: Use | None = None
+    data: Buffer | None
     queued = reads = bytes_read = writes = bytes_written = 0
-    while end - at >= 48:
+    while end - at >= head:
         what, lengths, lun_field, itt, expected, cmd_sn, code, lba, blocks = unpack(view, at)
         if use is None:
             field, use = lun_field, nexus.uses.get(lun_field)
@@ -78,31 +84,48 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
         length = blocks * block_size
         if length != expected or not 0 < length <= most or lba + blocks > capacity:
             break
+        if header_digest and crc32c(view[at : at + 48]) != _DIGEST.unpack_from(view, at + 48)[0]:
+            break
         offset = lba * block_size
-        start = at + 48
+        start = at + head
         if code in _READ and not lengths and what & _BUT_ATTRIBUTE == _READING:
-            if not lent:
-                connection.borrow(bdev)
-                lent = True
+            if data_digest:
+                data = _private(bdev, offset, length)
+                if data is None or connection.out_bytes + queued + length > OUTPUT_LIMIT:
+                    break
+            else:
+                data = memory[offset : offset + length]
+                if not lent:
+                    connection.borrow(bdev)
+                    lent = True
             exp_cmd_sn = cmd_sn + 1 & _MASK
-            out.append(_DATA_IN(_DATA_AND_STATUS, length, itt, _NO_TAG, stat_sn, exp_cmd_sn, limit))
-            out.append(memory[offset : offset + length])
-            queued += 48 + length
+            header = _DATA_IN(_DATA_AND_STATUS, length, itt, _NO_TAG, stat_sn, exp_cmd_sn, limit)
+            if header_digest:
+                header += pack_digest(crc32c(header))
+            out.append(header)
+            out.append(data)
+            queued += head + length
+            if data_digest:
+                out.append(pack_digest(crc32c(data)))
+                queued += 4
             reads += 1
             bytes_read += length
             at = start
             if queued > room:
                 end = at
         elif code in _WRITE and lengths == length and what & _BUT_ATTRIBUTE == _WRITING:
-            after = start + length
+            stop = start + length
+            after = stop + foot
             if after > end or length > largest or lun.state.write_through:
+                break
+            if data_digest and crc32c(view[start:stop]) != _DIGEST.unpack_from(view, stop)[0]:
                 break
             # Others, or this very connection, may have to send or copy what they were to send of these blocks.
             connection.out_bytes += queued
             room -= queued
             queued = 0
             try:
-                bdev.write(offset, view[start:after])
+                bdev.write(offset, view[start:stop])
             except OSError:
                 break  # when it is tried again, its initiator will be told what is wrong
             exp_cmd_sn = cmd_sn + 1 & _MASK
@@ -113,8 +136,11 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
             if connection.closed:
                 break
             out, lent = connection.out, False
-            out.append(_RESPONSE(_STATUS_ONLY, itt, stat_sn, exp_cmd_sn, limit))
-            queued += 48
+            header = _RESPONSE(_STATUS_ONLY, itt, stat_sn, exp_cmd_sn, limit)
+            if header_digest:
+                header += pack_digest(crc32c(header))
+            out.append(header)
+            queued += head
             if nexus.attentions:
                 end = at  # or another of the session, which the next command is to tell
         else:
@@ -133,3 +159,12 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
         use.writes += writes
         use.bytes_written += bytes_written
     return at
+
+
+def _private(bdev: Bdev, offset: int, length: int) -> Buffer | None:
+    """Data of the connection's own, so that it still fits its digest when it is sent; None if that is unusual."""
+    try:
+        data = bdev.read_private(offset, length)
+    except OSError:
+        return None
+    return data if isinstance(data, bytes) else None

@@ -44,6 +44,11 @@ class ProtocolError(Exception):
 class Receiver(Sender):
     """Knows where PDUs begin and end; what they mean is the business of who inherits."""
 
+    __slots__ = (
+        *("_halted", "_moved", "_pauses", "_sink", "_sink_data", "_sink_header", "_tail", "_whole", "buffers"),
+        *("handlers", "heard", "session", "woken"),
+    )
+
     def __init__(self, sock: socket.socket, shared: SharedBuffer, handlers: Handlers) -> None:
         super().__init__(sock)
         self.buffers = shared
@@ -65,7 +70,7 @@ class Receiver(Sender):
         """A PDU was completed since somebody looked last."""
         self._halted = False
         """What follows in the buffer is not to be cut now."""
-        self._pauses: set[str] = set()
+        self._pauses: list[str] = []
         self._loop.add_reader(sock, self._on_readable)
 
     # -- what is told to who inherits --------------------------------------------------------------------------------
@@ -245,6 +250,11 @@ class Receiver(Sender):
     def _cut_with_digests(self, view: memoryview, at: int, end: int) -> int:
         """As :meth:`_cut`, for a connection with digests. The handlers get data that is theirs to keep."""
         while end - at >= pdu.HEADER:
+            began, at = at, self.hurry(view, at, end)
+            if at != began:
+                if self._halted:
+                    break
+                continue
             start = self._check_header(view, at, end)
             if start is None:
                 break
@@ -331,14 +341,15 @@ class Receiver(Sender):
         """Receive nothing more, and handle nothing more of what is there, for this reason."""
         if not self._pauses and not self.closed:
             self._loop.remove_reader(self._socket)
-        self._pauses.add(why)
+        if why not in self._pauses:
+            self._pauses.append(why)
         self._halted = True
 
     def resume(self, why: str) -> None:
         """Go on when this was the last reason."""
         if why not in self._pauses:
             return
-        self._pauses.discard(why)
+        self._pauses.remove(why)
         if self._pauses or self.closed:
             return
         self._halted = False

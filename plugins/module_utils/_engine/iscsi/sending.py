@@ -27,6 +27,11 @@ _UNREAD: Final = "what was sent to it is not read"
 class Sender(ABC):
     """Owns the socket, what is queued for it, and the loans of device memory that the queue shows."""
 
+    __slots__ = (
+        *("_blocked", "_flush_scheduled", "_hushed", "_loop", "_socket", "_stuck", "awake", "closed", "data_digest"),
+        *("digests", "header_digest", "leaving", "loans", "out", "out_bytes"),
+    )
+
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._loop = asyncio.get_running_loop()
@@ -35,7 +40,7 @@ class Sender(ABC):
         """Nothing is handled any more; it closes when what is queued is sent."""
         self.out: list[Buffer] = []
         self.out_bytes = 0
-        self.loans: set[Bdev] = set()
+        self.loans: list[Bdev] = []
         """Devices whose memory is shown by views in the queue."""
         self.awake = False
         """Its PDUs are being handled, so that what is queued goes out when they are done."""
@@ -83,18 +88,20 @@ class Sender(ABC):
 
     def _queue_with_digests(self, header: bytes, data: Buffer) -> None:
         """RFC 7143 §11.2.3: the header's digest follows it, the digest of the data covers its padding too."""
-        parts: list[Buffer] = [header]
+        out, queued = self.out, 48
+        out.append(header)
         if self.header_digest:
-            parts.append(crc32c(header).to_bytes(4, "little"))
+            out.append(crc32c(header).to_bytes(4, "little"))
+            queued = 52
         if data:
-            padding = bytes(-len(data) & 3)
-            if self.data_digest:
-                data = b"".join((data, padding))  # what the digest is of must not change before it is sent
-                parts += (data, crc32c(data).to_bytes(4, "little"))
-            else:
-                parts += (data, padding) if padding else (data,)
-        self.out += parts
-        self.out_bytes += sum(map(len, parts))
+            if len(data) & 3:
+                data = b"".join((data, bytes(-len(data) & 3)))
+            out.append(data)
+            queued += len(data)
+            if self.data_digest:  # which is why nobody may change the data from here on
+                out.append(crc32c(data).to_bytes(4, "little"))
+                queued += 4
+        self.out_bytes += queued
 
     def flush_soon(self) -> None:
         if not self._flush_scheduled:
@@ -108,8 +115,9 @@ class Sender(ABC):
 
     def borrow(self, bdev: Bdev) -> None:
         """READ data about to be queued is a view of ``bdev``'s memory."""
-        self.loans.add(bdev)
-        bdev.lend(self)
+        if bdev not in self.loans:
+            self.loans.append(bdev)
+            bdev.lend(self)
 
     def own_borrowed(self) -> None:
         """The memory behind queued views is about to change: send what the socket takes, and copy the rest."""

@@ -240,7 +240,7 @@ def forget(connection: Connection, incoming: Incoming) -> None:
         following = connection.waiting_writes[0]
         if connection.solicited and connection.solicited + following.need > SOLICITED_LIMIT:
             break
-        connection.waiting_writes.popleft()
+        del connection.waiting_writes[0]
         if not following.task.aborted:
             request_more(connection, following)
 

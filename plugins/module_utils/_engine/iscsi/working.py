@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import deque
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +32,12 @@ _WORKING: Final = "its READs take much memory"
 class Worker(Receiver):
     """Knows which commands belong to the connection (allegiance, RFC 7143 §4.2.2.1) and where they are."""
 
+    __slots__ = (
+        *("_idle", "_transfer_tag", "_used", "_used_before", "_working", "careful", "incoming", "parameters"),
+        *("peer_receive_limit", "plain_limit", "running", "solicited", "stat_sn", "takes_immediate_data", "target"),
+        "waiting_writes",
+    )
+
     def __init__(self, sock: socket.socket, target: IscsiTarget, shared: SharedBuffer, handlers: Handlers) -> None:
         super().__init__(sock, shared, handlers)
         self.target = target
@@ -47,12 +52,12 @@ class Worker(Receiver):
         """WRITEs waiting for data, by initiator task tag."""
         self.running: dict[int, IscsiTask] = {}
         """Commands that a bdev is working on, by initiator task tag."""
-        self.waiting_writes: deque[Incoming] = deque()
+        self.waiting_writes: list[Incoming] = []
         self.solicited = 0
         self._working = 0
         self._used: Use | None = None
         """Where the last command was counted."""
-        self._used_before: set[Use] = set()
+        self._used_before: list[Use] = []
         """Where other commands of this wake-up were."""
         self.careful = False
         """Commands wait for what the initiator left behind."""
@@ -106,7 +111,7 @@ class Worker(Receiver):
     def note_use(self, use: Use) -> None:
         """Commands of this wake-up are counted there; how long they took is told when it ends."""
         if self._used is not None:
-            self._used_before.add(self._used)
+            self._used_before.append(self._used)
         self._used = use
 
     def settle(self) -> None:

@@ -71,7 +71,8 @@ class Pages:
             return Response(b'{"status": "starting"}\n', _JSON, HTTPStatus.SERVICE_UNAVAILABLE)
         if not engine.target.serving:
             return Response(b'{"status": "stopping"}\n', _JSON, HTTPStatus.SERVICE_UNAVAILABLE)
-        whole = not engine.store.unrestored and engine.store.is_saved
+        are_workers_whole = engine.fleet is None or engine.fleet.is_whole
+        whole = not engine.store.unrestored and engine.store.is_saved and are_workers_whole
         return Response(b'{"status": "ok"}\n' if whole else b'{"status": "degraded"}\n', _JSON)
 
     async def _page(self, _request: Request) -> Response:

@@ -266,6 +266,8 @@ class Task:
     """``data_out`` is in a buffer that its owner will reuse as soon as the handler returns."""
     expected: int | None = None
     """Bytes that the initiator has room for or has to give; None when it does not say."""
+    private: bool = False
+    """``data_in`` must not change until it is sent."""
     aborted: bool = False
     """Nobody waits for it any more."""
     give_up: Callable[[], object] | None = None

@@ -76,7 +76,9 @@ def read(task: Task) -> Buffer | Awaitable[Buffer] | None:
     """READ(6), (10), (12), (16). With FUA too: no cache of ours holds what the device does not."""
     bdev = task.unit.bdev
     offset, length = extent(task, bdev)
-    return bdev.read(offset, length) if length else None
+    if not length:
+        return None
+    return bdev.read_private(offset, length) if task.private else bdev.read(offset, length)
 
 
 def prepare_write(task: Task) -> int:

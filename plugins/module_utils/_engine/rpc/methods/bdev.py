@@ -162,8 +162,9 @@ async def aio_create(
     """Ours: ``size`` (bytes; makes or grows the file), ``sparse`` (do not reserve its space), ``direct`` (O_DIRECT)."""
     del nowait  # RWF_NOWAIT is used wherever the kernel takes it
     engine.bdevs.check_free(name)
+    submit = engine.pool.share().submit
     bdev = await engine.submit(
-        AioBdev.open, name, filename, engine.submit, block_size, readonly, fallocate, uuid, size, sparse, direct
+        AioBdev.open, name, filename, submit, block_size, readonly, fallocate, uuid, size, sparse, direct
     )
     return register(engine, bdev)
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 async def create(engine: Engine, name: str, filename: str, block_size: int, uuid: str | None) -> str:
     engine.bdevs.check_free(name)
-    bdev = await engine.submit(UringBdev.open, name, filename, engine.submit, block_size, False, False, uuid)
+    submit = engine.pool.share().submit
+    bdev = await engine.submit(UringBdev.open, name, filename, submit, block_size, False, False, uuid)
     return register(engine, bdev)
 
 
