@@ -73,10 +73,12 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
             if use is None or use.lun.state.guarded:
                 return at
             lun, bdev = use.lun, use.lun.bdev
-            block_size, capacity, lent = bdev.block_size, bdev.num_blocks, False
-            if bdev.memory is None or bdev.tapped:
+            block_size, lent, lendable = bdev.block_size, False, bdev.memory
+            if lendable is None or bdev.tapped:
                 return at
-            memory = bdev.memory
+            memory = lendable
+            # Of a file that grows the size is known before its memory is there (bdev_aio_rescan, in another thread).
+            capacity = min(bdev.num_blocks, len(memory) // block_size)
         if cmd_sn != exp_cmd_sn or cmd_sn == limit or lun_field != field:
             break
         if code in _OF_SIXTEEN:
