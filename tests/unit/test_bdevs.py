@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev import aio, mapping
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.aio import AioBdev
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.base import BdevRegistry
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.malloc import MallocBdev
@@ -62,6 +63,29 @@ def test_a_borrower_keeps_the_old_data_when_memory_is_written() -> None:
     reader = Reader(bdev)
     bdev.write(0, b"new" * 170 + b"xx")
     assert bytes(reader.data) == bytes(BLOCK)
+
+
+def test_a_file_in_memory_that_grows_is_mapped_before_it_has_more_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It grows in another thread than it is read in."""
+    seen: list[tuple[int, int]] = []
+
+    def map_file(fd: int, size: int) -> memoryview | None:
+        seen.append((size // BLOCK, bdev.num_blocks))
+        return mapping.map_file(fd, size)
+
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        file.write(bytes(8 * BLOCK))
+        file.flush()
+        bdev = opened(Path(file.name))
+        monkeypatch.setattr(aio, "map_file", map_file)
+        file.write(bytes(8 * BLOCK))
+        file.flush()
+        bdev.rescan()
+        assert (bdev.num_blocks, len(bdev.read(0, 16 * BLOCK))) == (16, 16 * BLOCK)  # type: ignore[arg-type]
+        file.truncate(8 * BLOCK)
+        bdev.rescan()
+        assert seen == [(16, 8), (8, 8)]
+        bdev.close()
 
 
 def test_a_file_in_memory_that_fills_up_under_a_write_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

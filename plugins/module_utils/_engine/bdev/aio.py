@@ -63,7 +63,7 @@ class AioBdev(Bdev):
         self._submit = submit
         self._in_flight = 0
         self._closed = False
-        self._map()
+        self._map(self.size)
         self._read_nowait = self._write_nowait = not (direct or self._in_memory)
 
     @classmethod
@@ -181,9 +181,9 @@ class AioBdev(Bdev):
         self.memory = None
         self.lends_memory = False
 
-    def _map(self) -> None:
+    def _map(self, size: int) -> None:
         """On tmpfs: lend the page cache itself to READs."""
-        self.memory = map_file(self._fd, self.size) if self._in_memory else None
+        self.memory = map_file(self._fd, size) if self._in_memory else None
         self.lends_memory = self.memory is not None
 
     def distrust(self) -> None:
@@ -239,8 +239,10 @@ class AioBdev(Bdev):
             raise Invalid(
                 f"bdev {self.name}: {self.filename} now has {size} bytes, not a multiple of {self.block_size}"
             )
+        # Meanwhile the loop's thread reads: there are never more blocks than there is memory for.
+        self.num_blocks = min(self.num_blocks, size // self.block_size)
+        self._map(size)
         self.num_blocks = size // self.block_size
-        self._map()
 
     def resize(self, size: int) -> None:
         """Grow the file to ``size`` bytes; it is never shrunk. Blocks: meant for the pool. Raises EngineError."""
