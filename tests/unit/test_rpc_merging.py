@@ -14,6 +14,7 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc import m
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.exposition import Buckets, Family, Sample
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.metrics import BORDERS_SECONDS
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.metrics_merging import (
+    Ledger,
     from_plain,
     merged,
     to_plain,
@@ -111,3 +112,22 @@ def test_metrics_of_all_processes_are_summed_up(one: list[int], other: list[int]
 def test_what_only_a_worker_knows_is_there_too() -> None:
     worker = [Family("commands_total", "counter", "", [Sample(1, {"initiator": "i"})])]
     assert [family.name for family in merged([], [worker])] == ["commands_total"]
+
+
+def test_counters_of_a_worker_outlive_it() -> None:
+    ledger = Ledger()
+
+    def shown(answers: dict[int, list[Family]], lives: dict[int, int]) -> tuple[float, float]:
+        everything = merged(families(1, 1, 8, []), ledger.complete(answers, lives))
+        found = {family.name: family.samples for family in everything}
+        operations, sessions = found["operations_total"][0].value, found["target_sessions"][0].value
+        assert not isinstance(operations, Buckets)
+        assert not isinstance(sessions, Buckets)
+        return operations, sessions
+
+    assert shown({1: families(10, 2, 8, [5])}, {1: 0}) == (11, 3)
+    assert shown({1: families(20, 2, 8, [5])}, {1: 0}) == (21, 3)
+    assert shown({}, {1: 1}) == (21, 1)  # its sessions are gone with it
+    assert shown({1: families(3, 1, 8, [])}, {1: 1}) == (24, 2)
+    assert shown({1: families(4, 1, 8, [])}, {1: 1}) == (25, 2)
+    assert shown({1: families(1, 1, 8, [])}, {1: 3}) == (26, 2)

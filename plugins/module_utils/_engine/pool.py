@@ -10,6 +10,7 @@ that hangs gets half of them, the second a quarter, and so on. What is over wait
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections import deque
@@ -100,7 +101,8 @@ class Pool:
 
     def _land(self) -> None:
         """Hand out the results, and start what waited for a thread."""
-        os.read(self._tidings, 4096)
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._tidings, 4096)
         self._told = False  # whoever finishes from here on tells again
         while self._done:
             job, result, failure = self._done.popleft()

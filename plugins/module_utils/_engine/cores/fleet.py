@@ -25,6 +25,7 @@ from ..iscsi.reception import Arrival
 from ..rpc.exposition import Family, Sample
 from ..rpc.method import Calls, Method, Spread, State
 from ..rpc.methods import worker as internal
+from ..rpc.metrics_merging import Ledger
 from . import ownership
 from .launch import Launcher
 from .member import Call, Member, all_of
@@ -66,6 +67,7 @@ class Fleet:
         self._launcher = Launcher(engine.settings.spin_microseconds)
         self.members = [Member(number, core, self._launcher, self) for number, core in enumerate(cores, 1)]
         self._places = Places(engine, len(self.members))
+        self.ledger = Ledger()
         self._is_configured = asyncio.Event()
         self._steps: deque[_Step] = deque()
         self._made = 0
@@ -276,9 +278,13 @@ class Fleet:
             Family("worker_restarts_total", "counter", "How often a worker process had to be replaced.", restarts),
         ]
 
-    async def ask_all(self, method: str) -> list[Any]:
-        """The results of a method in all workers that answer."""
-        return list((await all_of(self.members, method)).values())
+    def lives(self) -> dict[int, int]:
+        """How often each worker was replaced, by its number."""
+        return {member.number: member.restarts for member in self.members}
+
+    async def ask_all(self, method: str) -> dict[int, Any]:
+        """The results of a method in all workers that answer, by their number."""
+        return await all_of(self.members, method)
 
     # -- moving ------------------------------------------------------------------------------------------------------
 

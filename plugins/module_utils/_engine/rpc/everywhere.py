@@ -21,14 +21,15 @@ async def all_metrics(engine: Engine) -> list[Family]:
     own = collect(engine)
     if engine.fleet is None:
         return own
-    theirs = await engine.fleet.ask_all(METRICS)
-    return [*merged(own, map(from_plain, theirs)), *engine.fleet.families()]
+    fleet = engine.fleet
+    theirs = {number: from_plain(plain) for number, plain in (await fleet.ask_all(METRICS)).items()}
+    return [*merged(own, fleet.ledger.complete(theirs, fleet.lives())), *fleet.families()]
 
 
 async def all_counters(engine: Engine) -> dict[str, list[int]]:
     """As :func:`metrics.counters`."""
     own = counters(engine)
-    return own if engine.fleet is None else merging.summed([own, *await engine.fleet.ask_all(COUNTERS)])
+    return own if engine.fleet is None else merging.summed([own, *(await engine.fleet.ask_all(COUNTERS)).values()])
 
 
 async def all_connections(engine: Engine) -> list[dict[str, Any]]:
@@ -36,5 +37,4 @@ async def all_connections(engine: Engine) -> list[dict[str, Any]]:
     own = engine.target.connections()
     if engine.fleet is None:
         return own
-    theirs = await engine.fleet.ask_all("iscsi_get_connections")
-    return merging.connections(engine, dict(enumerate([own, *theirs])))
+    return merging.connections(engine, {0: own, **await engine.fleet.ask_all("iscsi_get_connections")})

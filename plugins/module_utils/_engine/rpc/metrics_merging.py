@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from .exposition import Buckets, Family, Sample
@@ -44,6 +44,33 @@ def merged(own: Sequence[Family], others: Iterable[Sequence[Family]]) -> list[Fa
                 elif family.type != "gauge" or family.name in _GAUGES_OF_EACH:
                     samples[key] = Sample(_sum(there.value, sample.value), sample.labels)
     return [family._replace(samples=list(samples.values())) for family, samples in found.values()]
+
+
+class Ledger:
+    """What workers counted, so that no counter falls: of one that is gone, or does not answer, what was heard last."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[int, list[Family]]] = {}
+        """By worker: which of its lives it was, and what it had counted."""
+        self._past: list[Family] = []
+        """Of lives that are over."""
+
+    def complete(self, answers: Mapping[int, Sequence[Family]], lives: Mapping[int, int]) -> list[Sequence[Family]]:
+        """The families of those workers that answered, and counters of the rest; ``lives`` are those of all workers."""
+        for number, families in answers.items():
+            self._bury(number, lives[number])
+            self._last[number] = lives[number], _counted(families)
+        silent = [families for number, (_life, families) in self._last.items() if number not in answers]
+        return [*answers.values(), *silent, self._past]
+
+    def _bury(self, number: int, life: int) -> None:
+        before, families = self._last.get(number, (life, []))
+        if before != life:
+            self._past = merged(self._past, [families])
+
+
+def _counted(families: Iterable[Family]) -> list[Family]:
+    return [family for family in families if family.type != "gauge"]
 
 
 def _sum(one: float | Buckets, other: float | Buckets) -> float | Buckets:
