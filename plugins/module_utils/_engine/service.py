@@ -130,7 +130,7 @@ class Engine:
 
     async def run(self) -> None:
         """Serve until a signal. Raises EngineError when it cannot start."""
-        # A shell's & ignores SIGINT, which is not meant for a service.
+        # A shell's & ignores SIGINT and SIGQUIT, which is not meant for a service.
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self._signalled, number)
         self.loop.add_signal_handler(signal.SIGHUP, self._reload)
@@ -138,6 +138,7 @@ class Engine:
         faulthandler.enable(all_threads=True)
         faulthandler.register(signal.SIGUSR1, all_threads=True)
         # As with SPDK it ends the process at once; where each thread was is worth a look.
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
         faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)
         try:
             await self._start()

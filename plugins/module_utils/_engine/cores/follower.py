@@ -169,6 +169,7 @@ def serve(descriptor: int, spin_microseconds: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they are the main process's
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)
     loop = Loop(spin_microseconds / 1e6)
     try:
