@@ -53,8 +53,9 @@ def test_data_goes_past_the_page_cache_wherever_it_lies_in_memory(tmp_path: Path
         await done
         found = bdev.read(2 * BLOCK, 11 * BLOCK)
         assert asyncio.isfuture(found)
+        before = bytes(await found)
         await bdev.write_zeroes(4 * BLOCK, BLOCK)
-        return bytes(await found)
+        return before
 
     assert asyncio.run(exchange()) == bytes(BLOCK) + data + bytes(BLOCK)
     bdev.close()

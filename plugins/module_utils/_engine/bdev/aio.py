@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A block device on a file or a kernel block device (SPDK's bdev_aio).
 
-What the page cache can serve is done at once, with RWF_NOWAIT; everything that may wait for a disk goes to the pool,
-which is everything when the page cache is not used (``direct``).
+What the page cache can serve is done at once, with RWF_NOWAIT. When the page cache is not used (``direct``), the kernel
+does what it can without waiting (kernel_aio). Everything else that may wait for a disk goes to the pool.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from typing import Any, Callable
 from ..errors import Invalid
 from ..facts import BLOCK_SIZES
 from . import direct as direct_io
-from . import holes
+from . import holes, kernel_aio
 from .backing import Backing, grow, open_backing, remove_file
 from .base import Bdev, Buffer, Submit, failed_at
 from .mapping import map_file
 
 _LOG = logging.getLogger(__name__)
+
+_DETOUR = 16
+"""Writes that go to the pool at once after one for which the kernel would have had to wait: a hole is seldom alone."""
 
 _NO_NOWAIT = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
@@ -63,6 +66,9 @@ class AioBdev(Bdev):
         self._submit = submit
         self._in_flight = 0
         self._closed = False
+        self._kernel: kernel_aio.Queue | None = None
+        self._kernel_wanted = direct
+        self._detour = 0
         self._map(self.size)
         self._read_nowait = self._write_nowait = not (direct or self._in_memory)
 
@@ -125,6 +131,11 @@ class AioBdev(Bdev):
                 if error.errno not in _NO_NOWAIT:
                     raise
                 self._read_nowait = False
+        elif self._kernel_wanted:
+            kernel = self._kernel_queue()
+            if kernel is not None:
+                self._in_flight += 1
+                return kernel.read(offset, length)
         return self._hand_off(self._read_blocking, offset, length)
 
     def read_private(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
@@ -152,6 +163,13 @@ class AioBdev(Bdev):
                 if error.errno not in _NO_NOWAIT:
                     raise
                 self._write_nowait = False
+        elif self._detour:
+            self._detour -= 1
+        elif self._kernel_wanted:
+            kernel = self._kernel_queue()
+            if kernel is not None:
+                self._in_flight += 1
+                return kernel.write(offset, data)
         if done == len(data):
             return None
         return self._hand_off(self._write_blocking, offset + done, memoryview(data)[done:])
@@ -198,7 +216,35 @@ class AioBdev(Bdev):
         future.add_done_callback(self._landed)
         return future
 
-    def _landed(self, _future: asyncio.Future[Any]) -> None:
+    def _kernel_queue(self) -> kernel_aio.Queue | None:
+        """Made for the first read or write, as a process that serves nobody must not take others' share of requests."""
+        if self._kernel is None:
+            try:
+                self._kernel = kernel_aio.Queue(self._fd, self._landed, self._do_otherwise)
+            except OSError as error:
+                self._without_kernel(error)
+        elif not self._kernel.usable:
+            self._without_kernel(OSError(errno.EOPNOTSUPP, "it has to wait for this disk"))
+        return self._kernel if self._kernel_wanted else None
+
+    def _without_kernel(self, why: OSError) -> None:
+        self._kernel_wanted = False
+        level, reason = logging.INFO, why.strerror
+        if why.errno == errno.EAGAIN:
+            level = logging.WARNING
+            reason = "the system's requests are taken. Raise the sysctl fs.aio-max-nr and make the bdev again"
+        _LOG.log(level, "bdev %s: threads do its I/O, which is slower, without kernel AIO: %s", self.name, reason)
+
+    def _do_otherwise(self, request: kernel_aio.Request) -> None:
+        """The pool waits for it, and does all of it again if a part was done: so it finds out what is wrong there."""
+        if request.data is None:
+            future = self._hand_off(self._read_blocking, request.offset, request.length)
+        else:
+            self._detour = _DETOUR
+            future = self._hand_off(self._write_blocking, request.offset, memoryview(request.data))
+        future.add_done_callback(request.follow)
+
+    def _landed(self, _future: asyncio.Future[Any] | None = None) -> None:
         self._in_flight -= 1
         if self._closed and not self._in_flight:
             self._close_file()
@@ -207,6 +253,10 @@ class AioBdev(Bdev):
         """What comes too late must not find another file under the same number."""
         fd, self._fd = self._fd, -1
         os.close(fd)
+        self._kernel_wanted = False
+        kernel, self._kernel = self._kernel, None
+        if kernel is not None:
+            kernel.close()
 
     def _read_blocking(self, offset: int, length: int) -> Buffer:
         buffer = direct_io.buffer(length) if self.direct else bytearray(length)
