@@ -224,6 +224,24 @@ def test_a_read_that_nobody_waits_for_any_more_takes_no_turn(kernel_disk: Disk) 
     disk.run(test)
 
 
+def test_without_memory_for_a_large_read_the_disk_goes_on(kernel_disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = kernel_disk
+    large = kernel_aio.SLOT_BYTES // BLOCK + 1
+
+    def full(_length: int) -> memoryview:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    async def test() -> None:
+        many = 2 * kernel_aio.DEPTH
+        found = await asyncio.gather(*(disk.read(0, large) for _each in range(many)), *map(disk.read, range(BLOCKS)))
+        assert found == [disk.expected(0, large)] * many + [disk.expected(number) for number in range(BLOCKS)]
+        disk.bdev.close()
+
+    monkeypatch.setattr(kernel_aio, "buffer", full)
+    disk.run(test)
+    assert open_descriptors(Path(disk.bdev.filename)) == 0
+
+
 def test_a_disk_grows_while_it_is_read(disk: Disk) -> None:
     async def test() -> None:
         reads = [asyncio.ensure_future(disk.read(number)) for number in range(BLOCKS)]

@@ -161,19 +161,25 @@ class Queue:
 
     def _list(self, request: Request) -> None:
         """Put it among those that the kernel is told of next."""
+        length, data = request.length, request.data
+        if length > SLOT_BYTES:
+            try:
+                request.buffer = buffer(length)
+            except OSError:  # there is no memory; if that lasts, the command fails elsewhere
+                self._otherwise(request)
+                self._landed()
+                return
         slot = self._free.pop()
         self._taken[slot] = request
-        length, data = request.length, request.data
-        if length <= SLOT_BYTES:
+        if request.buffer is not None:
+            address = _address(request.buffer)
+            if data is not None:
+                request.buffer[:] = data
+        else:
             start = slot * SLOT_BYTES
             address = self._memory_at + start
             if data is not None:
                 self._memory[start : start + length] = data
-        else:
-            request.buffer = buffer(length)
-            address = _address(request.buffer)
-            if data is not None:
-                request.buffer[:] = data
         opcode = _PREAD if data is None else _PWRITE
         at = slot * _IOCB.size
         flags = os.RWF_NOWAIT
@@ -229,19 +235,20 @@ class Queue:
     def _finish(self, slot: int, result: int) -> None:
         request = self._release(slot)
         future, length = request.future, request.length
-        if result == length:
-            if not future.done():
-                data: Buffer | None = None
-                if request.data is None:
-                    start = slot * SLOT_BYTES
-                    data = request.buffer if length > SLOT_BYTES else self._memory[start : start + length]
-                future.set_result(data)
+        if future.done():
+            pass  # nobody waits for it any more
+        elif result == length:
+            data: Buffer | None = None
+            if request.data is None:
+                start = slot * SLOT_BYTES
+                data = request.buffer if request.buffer is not None else self._memory[start : start + length]
+            future.set_result(data)
         elif result >= 0 or -result == _WOULD_WAIT:
             self._otherwise(request)
         elif -result in _UNABLE:
             self.usable = False
             self._otherwise(request)
-        elif not future.done():
+        else:
             future.set_exception(failed_at(OSError(-result, os.strerror(-result)), request.offset))
         self._landed()
 
