@@ -305,7 +305,7 @@ def test_where_the_kernel_cannot_threads_do_it(
             numbers = [*range(BLOCKS), *range(BLOCKS)]
             assert await asyncio.gather(*map(disk.read, numbers)) == [disk.expected(number) for number in numbers]
 
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger=AioBdev.__module__):
         disk.run(test)
     assert disk.share.count == 2 * (1 + 2 * BLOCKS)
     assert [record.message for record in caplog.records if words in record.message] == [caplog.messages[-1]]
