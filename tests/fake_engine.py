@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import spdk_limits
 from ansible_collections.openlun.iscsi.plugins.module_utils._rpc import Call, CallError
 
 NODE_BASE = "iqn.2016-06.io.spdk"
@@ -29,17 +30,7 @@ EXTENSIONS = [
     "iscsi_portal_group_set_auth.inherit",
     "iscsi_target_node_set_lun_mask",
 ]
-ONLY_BUILTIN = (
-    "engine_get_info",
-    "bdev_aio_resize",
-    "iscsi_portal_group_add_portals",
-    "iscsi_portal_group_remove_portals",
-    "iscsi_target_node_disable",
-    "iscsi_target_node_enable",
-    "iscsi_target_node_remove_lun",
-    "iscsi_target_node_set_lun_mask",
-    "iscsi_target_node_set_options",
-)
+ONLY_BUILTIN = tuple(spdk_limits.METHODS - {"engine_apply", "iscsi_get_masked_auth_groups"})
 ONLY_SPDK = ("bdev_split_", "bdev_delay_", "bdev_error_", "bdev_passthru_", "bdev_raid_", "bdev_rbd_", "bdev_uring_")
 LATENCIES = ("avg_read_latency", "p99_read_latency", "avg_write_latency", "p99_write_latency")
 STARTUP = frozenset(("rpc_get_methods", "spdk_get_version", "iscsi_set_options", "framework_start_init"))

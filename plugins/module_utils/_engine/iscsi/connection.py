@@ -16,7 +16,7 @@ from . import full_feature, pdu, quick, tasks, transfer
 from .addresses import plain_peer
 from .buffers import SharedBuffer
 from .keys import Parameters
-from .login import Login
+from .login import LOGIN_SECONDS, Login
 from .portal import Portal
 from .receiving import Handlers
 from .session import HALF, SERIAL_MASK, Held, Session
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_LOGIN_SECONDS: Final = 30
 _LOOK_SECONDS: Final = 30
 """How often a connection is looked at when it is not pinged."""
 _STALL_SECONDS: Final = 60
@@ -72,7 +71,7 @@ class Connection(Worker):
 
         self._login: Login | None = Login(target, portal.tag, self.peer)
         self._answered = answered
-        target.clock.watch(self, _LOGIN_SECONDS)
+        target.clock.watch(self, LOGIN_SECONDS)
 
     def __str__(self) -> str:
         who = self.session.initiator if self.session else "not logged in"
@@ -183,7 +182,7 @@ class Connection(Worker):
         """Called by the clock: drop who does not log in, does not go on, does not read, does not answer pings."""
         options = self.target.options
         if self._login is not None:
-            self.close_because(f"no login within {_LOGIN_SECONDS} s")
+            self.close_because(f"no login within {LOGIN_SECONDS} s")
             return None
         if self.leaving:
             self.close_because("it does not read the last answer")

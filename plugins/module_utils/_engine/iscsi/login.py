@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+LOGIN_SECONDS: Final = 30
+"""How long a connection may take from its beginning to full feature phase."""
 _MAX_TEXT: Final = 65536
 """Bytes of text in all requests of a login."""
 _MAX_PDUS: Final = 64

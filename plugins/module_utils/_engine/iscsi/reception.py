@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from . import pdu
 from .keys import RECEIVE_LIMIT
-from .login import Login
+from .login import LOGIN_SECONDS, Login
 from .login_request import Request
 from .text import TextError, parse_text
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_LOGIN_SECONDS: Final = 30
 _ROOM: Final = 65536
 
 
@@ -76,14 +75,14 @@ class Reception:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock, self._on_readable)
         target.receptions.add(self)
-        target.clock.watch(self, _LOGIN_SECONDS)
+        target.clock.watch(self, LOGIN_SECONDS)
 
     def __str__(self) -> str:
         return f"connection from {self._address}"
 
     def due(self) -> float | None:
         """Called by the clock."""
-        _log.warning("%s dropped: no login within %d s", self, _LOGIN_SECONDS)
+        _log.warning("%s dropped: no login within %d s", self, LOGIN_SECONDS)
         self.close()
         return None
 

@@ -203,7 +203,7 @@ class SessionTable:
         """Told how many there are."""
 
     def use_every(self, step: int, first: int) -> None:
-        """Of the session handles only every so manieth, so that the other processes of a target have others."""
+        """Use one session handle in ``step``, so that the other processes of a target have others."""
         self._step, self._last_tsih = step, first
 
     def __iter__(self) -> Iterator[Session]:
@@ -222,7 +222,7 @@ class SessionTable:
             self._last_tsih = (self._last_tsih + self._step) % most or most
             if self._last_tsih not in self._by_tsih:
                 return self._last_tsih
-        raise Busy("all 65535 session handles are in use")
+        raise Busy(f"all {0xFFFF // self._step} session handles are in use")
 
     def add(self, session: Session) -> None:
         self._by_tsih[session.tsih] = session
