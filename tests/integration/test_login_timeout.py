@@ -45,7 +45,7 @@ async def what_becomes_of(sent: bytes) -> bytes:
 def test_a_login_that_takes_too_long_ends(
     sent: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(connection, "_LOGIN_SECONDS", 1)
+    monkeypatch.setattr(connection, "LOGIN_SECONDS", 1)
     said = asyncio.run(what_becomes_of(sent))
     assert bool(said) == (sent == login(last=False))
     assert "no login within 1 s" in caplog.text
