@@ -75,7 +75,7 @@ async def main(address: str, path: str, rounds: int, seconds: float) -> None:
     from openlun_iscsi_engine.nvme.controller import Controller  # type: ignore[import-not-found]
     from openlun_iscsi_engine.nvme.device import open_device  # type: ignore[import-not-found]
     from openlun_iscsi_engine.nvme.namespace import Namespace  # type: ignore[import-not-found]
-    from openlun_iscsi_engine.nvme.sigbus import BusGuard  # type: ignore[import-not-found]
+    from openlun_iscsi_engine.sigbus import BusGuard  # type: ignore[import-not-found]
 
     loop = asyncio.get_running_loop()
     guard = BusGuard()

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 from engine_process import Engine, Target
 from pdu import cdb, wire
+from pdu.digests import DigestInitiator
 from pdu.initiator import Closed, Initiator, Outcome
 
 BLOCK = 512
@@ -65,6 +66,44 @@ def test_a_truncated_file_is_a_medium_error_and_the_engine_lives(served: Served)
     assert read_somehow(served.target, 0).data == before
     assert served.target.engine.alive()
     assert "truncated" in served.target.engine.words()
+
+
+def test_a_write_behind_the_end_of_a_truncated_file_makes_it_longer(served: Served) -> None:
+    os.truncate(served.path, SIZE // 2)
+    data = b"x" * BLOCK
+    with served.target.login() as initiator:
+        initiator.execute(cdb.unit_ready())  # takes a unit attention away, without which WRITEs take a shorter way
+        write = initiator.command(cdb.write_10(SIZE // BLOCK - 1, 1), flags=WRITE, length=BLOCK, data=data)
+        initiator.send(write)
+        assert initiator.finish(write).status == 0
+        assert initiator.read(cdb.read_10(SIZE // BLOCK - 1, 1), BLOCK).data == data
+    assert served.path.read_bytes()[-BLOCK:] == data
+    assert served.path.stat().st_size == SIZE
+    assert ("truncated" in served.target.engine.words()) == served.path.is_relative_to("/dev/shm")
+
+
+def test_a_truncated_file_is_a_medium_error_with_digests(served: Served) -> None:
+    before = served.path.read_bytes()[:BLOCK]
+    os.truncate(served.path, SIZE // 2)
+    with DigestInitiator(("127.0.0.1", served.target.port)) as initiator:
+        initiator.login(served.target.name, HeaderDigest="CRC32C", DataDigest="CRC32C")
+        initiator.execute(cdb.unit_ready())  # takes a unit attention away, without which READs take a shorter way
+        outcome = initiator.read(cdb.read_10(SIZE // BLOCK - 1, 1), BLOCK)
+        assert (outcome.status, outcome.response.sense) == (CHECK_CONDITION, MEDIUM_ERROR)
+        assert initiator.read(cdb.read_10(0, 1), BLOCK).data == before
+
+
+def test_the_file_has_what_was_written_at_once_and_its_time_tells_after_a_flush(served: Served) -> None:
+    with served.target.login() as initiator:
+        initiator.execute(cdb.unit_ready())
+        for data in (b"x" * BLOCK, b"y" * BLOCK):  # the first one already changes the time, in the kernel
+            os.utime(served.path, (1, 1))
+            write = initiator.command(cdb.write_10(7, 1), flags=WRITE, length=BLOCK, data=data)
+            initiator.send(write)
+            assert initiator.finish(write).status == 0
+            assert served.path.read_bytes()[7 * BLOCK : 8 * BLOCK] == data
+        assert initiator.execute(cdb.synchronize_cache_10()).status == 0
+        assert served.path.stat().st_mtime > 1
 
 
 def test_reads_that_wait_in_the_socket_are_not_changed_by_a_later_write(served: Served) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,8 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.aio imp
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.base import BdevRegistry
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.malloc import MallocBdev
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import EngineError, Exists, Invalid, NoDevice
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.sigbus import BusGuard
+from conftest import COLLECTIONS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,9 +73,9 @@ def test_a_file_in_memory_that_grows_is_mapped_before_it_has_more_blocks(monkeyp
     """It grows in another thread than it is read in."""
     seen: list[tuple[int, int]] = []
 
-    def map_file(fd: int, size: int) -> memoryview | None:
+    def map_file(fd: int, size: int, *further: Any) -> mapping.Mapping | None:
         seen.append((size // BLOCK, bdev.num_blocks))
-        return mapping.map_file(fd, size)
+        return mapping.map_file(fd, size, *further)
 
     with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
         file.write(bytes(8 * BLOCK))
@@ -85,6 +89,83 @@ def test_a_file_in_memory_that_grows_is_mapped_before_it_has_more_blocks(monkeyp
         file.truncate(8 * BLOCK)
         bdev.rescan()
         assert seen == [(16, 8), (8, 8)]
+        bdev.close()
+
+
+def test_memory_that_somebody_truncated_is_noticed_and_not_shown_any_more() -> None:
+    """In a process of its own, which SIGBUS would end."""
+    done = subprocess.run(
+        [sys.executable, "-c", _TRUNCATED, str(COLLECTIONS)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines() == [
+        "[] whole",  # nothing is lost
+        "[8192] zeroes",  # the page that was copied from
+        "Bad address Bad address",  # what the kernel is shown: of that page, and of one that is there
+        "[8192, 0] zeroes",
+        "from the file: 3",
+    ], done.stderr
+
+
+_TRUNCATED = """
+import mmap, os, sys, tempfile
+sys.path.insert(0, sys.argv[1])
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.aio import AioBdev
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.sigbus import BusGuard
+
+def sent(view):
+    reader, writer = os.pipe()
+    try:
+        return os.write(writer, view)
+    except OSError as error:
+        return error.strerror
+
+with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+    file.write(bytes([3]) * 16384)
+    file.flush()
+    guard = BusGuard()
+    others = [AioBdev.open(f"other {each}", file.name, None, 512, guard=guard) for each in range(2)]
+    bdev = AioBdev.open("disk", file.name, None, 512, guard=guard)
+    for other in others:
+        other.close()
+    view, lost, store = bdev.memory
+    print(lost, {bytes([3]) * 512: "whole"}[bytes(view[8192:8704])])
+    file.truncate(8192)
+    store[8192:8704] = bytes(512)
+    print(lost, {bytes(512): "zeroes"}[bytes(view[8192:8704])])
+    bdev.distrust()
+    print(sent(view[8192:8704]), sent(view[0:512]))
+    after = bytes(view[0:512])
+    print(lost, {bytes(512): "zeroes"}[after])
+    print("from the file:", bdev.read(0, 512)[0])
+    bdev.close()
+"""
+
+
+def test_what_is_written_as_memory_changes_the_time_of_the_file() -> None:
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        file.write(bytes(8 * BLOCK))
+        file.flush()
+        bdev = opened(Path(file.name), guard=BusGuard())
+        os.utime(file.name, (1, 1))
+        bdev.close()
+        assert Path(file.name).stat().st_mtime == 1
+        bdev = opened(Path(file.name), guard=BusGuard())
+        assert bdev.memory is not None
+        assert bdev.memory.store is not None
+        bdev.memory.store[:BLOCK] = b"x" * BLOCK
+        bdev.touched = True
+        bdev.close()
+        assert Path(file.name).stat().st_mtime > 1
+        assert Path(file.name).read_bytes()[:BLOCK] == b"x" * BLOCK
+
+
+def test_a_file_that_is_only_read_is_no_memory_to_write_to() -> None:
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        file.write(bytes(8 * BLOCK))
+        file.flush()
+        bdev = opened(Path(file.name), guard=BusGuard(), readonly=True)
+        assert bdev.memory is not None
+        assert (bdev.memory.store, bdev.memory.lost, bdev.memory.view.readonly) == (None, None, True)
         bdev.close()
 
 

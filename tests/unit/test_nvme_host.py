@@ -24,7 +24,7 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.nvme import 
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.nvme.claim import Claim
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.nvme.memory import HUGE, PAGE, DmaMemory, HugePage
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.nvme.pci import PciFunction
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.nvme.sigbus import BusGuard
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.sigbus import BusGuard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -338,7 +338,7 @@ _LOSE_MAPPING = """
 import ctypes, mmap, os, sys
 sys.path.insert(0, sys.argv[1])
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.nvme.device import Window
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.nvme.sigbus import BusGuard
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.sigbus import BusGuard
 fd = os.memfd_create("registers")
 os.ftruncate(fd, 16384)
 window = Window(fd, 16384, 0, BusGuard())

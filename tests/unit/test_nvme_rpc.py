@@ -37,7 +37,7 @@ class Host:
         self.engine = Engine(Settings(str(tmp_path / "socket")), Logs())
         self.engine.dispatcher.state = State.RUNTIME
         self.models = models
-        self.engine.nvme = NvmeControllers(self.engine.submit, self._make)
+        self.engine.nvme = NvmeControllers(self.engine.submit, self.engine.guard, self._make)
 
     def _make(self, name: str, address: str) -> Controller:
         model = self.models[address]

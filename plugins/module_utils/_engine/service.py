@@ -40,6 +40,7 @@ from .rpc.methods.iscsi import TARGET_NODE
 from .rpc.methods.worker import METHODS as INTERNAL
 from .rpc.notifications import UNREGISTER, Notifications
 from .rpc.server import RpcServer
+from .sigbus import BusGuard
 from .systemd import Watchdog, notify_systemd
 from .tuning import Tuning
 from .web import Web, WebSettings
@@ -104,7 +105,8 @@ class Engine:
         self.submit = self.pool.share().submit
         """Run something that blocks in the pool, which is not a disk's work: a disk has a share of its own."""
         self.bdevs = BdevRegistry()
-        self.nvme = NvmeControllers(self.submit)
+        self.guard = BusGuard()
+        self.nvme = NvmeControllers(self.submit, self.guard)
         self.tuning = Tuning()
         self.iscsi_options_set = False
         worker = settings.worker

@@ -10,11 +10,12 @@ does what it can without waiting (kernel_aio). Everything else that may wait for
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
 from collections.abc import Awaitable
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from ..errors import Invalid
 from ..facts import BLOCK_SIZES
@@ -22,7 +23,10 @@ from . import direct as direct_io
 from . import holes, kernel_aio
 from .backing import Backing, grow, open_backing, remove_file
 from .base import Bdev, Buffer, Submit, failed_at
-from .mapping import map_file
+from .mapping import Mapping, map_file
+
+if TYPE_CHECKING:
+    from ..sigbus import BusGuard
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,6 +53,7 @@ class AioBdev(Bdev):
         uuid: str | None,
         sparse: bool,
         direct: bool,
+        guard: BusGuard | None,
     ) -> None:
         super().__init__(
             name, block_size or backing.block_size, backing.size // (block_size or backing.block_size), uuid
@@ -69,6 +74,9 @@ class AioBdev(Bdev):
         self._kernel: kernel_aio.Queue | None = None
         self._kernel_wanted = direct
         self._detour = 0
+        self._guard = guard
+        self._mappings: list[Mapping] = []
+        """Of the file: the last one is in use, one before it may still be in the hands of the loop's thread."""
         self._map(self.size)
         self._read_nowait = self._write_nowait = not (direct or self._in_memory)
 
@@ -85,10 +93,11 @@ class AioBdev(Bdev):
         size: int | None = None,
         sparse: bool = False,
         direct: bool = False,
+        guard: BusGuard | None = None,
     ) -> AioBdev:
         """Open ``filename``; ``size`` in bytes makes or grows the file. ``block_size`` 0 is the store's own.
 
-        ``direct`` leaves the page cache out.
+        ``direct`` leaves the page cache out. With a ``guard`` a file on tmpfs is written as memory is.
 
         Raises Invalid or, for what the operating system refuses, EngineError.
         """
@@ -108,14 +117,16 @@ class AioBdev(Bdev):
 
         backing = open_backing(name, filename, readonly, size, sparse, suit)
         try:
-            return cls(name, filename, backing, block_size, submit, readonly, fallocate, uuid, sparse, direct)
+            return cls(name, filename, backing, block_size, submit, readonly, fallocate, uuid, sparse, direct, guard)
         except BaseException:
             os.close(backing.fd)
             raise
 
     def read(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
         if self.memory is not None:
-            return self.memory[offset : offset + length]
+            if not self.memory.lost:
+                return self.memory.view[offset : offset + length]
+            self.distrust()
         if self._in_memory:
             data = os.pread(self._fd, length, offset)
             if len(data) == length:
@@ -141,13 +152,12 @@ class AioBdev(Bdev):
     def read_private(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
         if self._in_memory and not self.tapped:
             data = os.pread(self._fd, length, offset)
-            if len(data) == length:
-                return data
+            return data if len(data) == length else self._hand_off(self._read_blocking, offset, length)
         return super().read_private(offset, length)
 
     def write(self, offset: int, data: Buffer) -> Awaitable[None] | None:
         done = 0
-        if self._borrowers:
+        if self.borrowers:
             self.recall()
         if self._in_memory:
             done = os.pwrite(self._fd, data, offset)
@@ -175,14 +185,24 @@ class AioBdev(Bdev):
         return self._hand_off(self._write_blocking, offset + done, memoryview(data)[done:])
 
     def flush(self) -> Awaitable[None]:
-        return self._hand_off(os.fdatasync, self._fd)
+        return self._hand_off(self._flush_blocking)
+
+    def _flush_blocking(self) -> None:
+        self._tell_time()
+        os.fdatasync(self._fd)
+
+    def _tell_time(self) -> None:
+        """What is written as memory does not change the file's time of modification."""
+        if self.touched:
+            self.touched = False
+            os.utime(self._fd)
 
     def unmap(self, offset: int, length: int) -> Awaitable[None]:
         self._forget_mapping()
         return self._hand_off(holes.punch, self._fd, offset, length)
 
     def write_zeroes(self, offset: int, length: int) -> Awaitable[None]:
-        if self._borrowers:
+        if self.borrowers:
             self.recall()
         return self._write_zeroes_somehow(offset, length)
 
@@ -197,16 +217,27 @@ class AioBdev(Bdev):
         """A file with holes is not mapped: reading a hole would fill it with memory."""
         self.recall()
         self.memory = None
+        self._unmap_but(0)
         self.lends_memory = False
 
     def _map(self, size: int) -> None:
         """On tmpfs: lend the page cache itself to READs."""
-        self.memory = map_file(self._fd, size) if self._in_memory else None
-        self.lends_memory = self.memory is not None
+        mapping = map_file(self._fd, size, not self.readonly, self._guard) if self._in_memory else None
+        self.memory = None if mapping is None else mapping.memory
+        self.lends_memory = mapping is not None
+        self._unmap_but(1)
+        if mapping is not None:
+            self._mappings.append(mapping)
+
+    def _unmap_but(self, last: int) -> None:
+        while len(self._mappings) > last:
+            self._mappings.pop(0).close()
 
     def distrust(self) -> None:
         _LOG.error("bdev %s: %s was truncated while it was served", self.name, self.filename)
         self.memory = None
+        for mapping in self._mappings:
+            mapping.empty()
         super().distrust()
 
     def _hand_off(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
@@ -251,6 +282,8 @@ class AioBdev(Bdev):
 
     def _close_file(self) -> None:
         """What comes too late must not find another file under the same number."""
+        with contextlib.suppress(OSError):
+            self._tell_time()
         fd, self._fd = self._fd, -1
         os.close(fd)
         self._kernel_wanted = False
@@ -311,6 +344,7 @@ class AioBdev(Bdev):
         self._closed = True
         self.recall()
         self.memory = None
+        self._unmap_but(0)
         if not self._in_flight:
             self._close_file()
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Protocol, Union
 
 from ..errors import Exists, Invalid, NoDevice
 from ..facts import BLOCK_SIZES, MAX_BDEV_NAME_BYTES
-from .mapping import owned
+from .mapping import Memory, owned
 from .qos import RateLimits
 from .statistics import Statistics
 
@@ -61,9 +61,16 @@ class Bdev(ABC):
     """``write`` has used up its data when it returns, so that the caller may hand in a buffer it will reuse."""
     lends_memory: bool = False
     """``read`` gives views of the device's own memory: whoever keeps one has to :meth:`lend` itself."""
-    memory: memoryview | None = None
-    """The device's own memory, where it has some that system calls may read at any time. Then it ``lends_memory``, and
-    ``write`` never gives an awaitable."""
+    memory: Memory | None = None
+    """The device's own memory, where it has some. Then it ``lends_memory``, and ``write`` never gives an awaitable.
+
+    Who copies to its ``store`` has to see that there are no ``borrowers``, to call :meth:`written` where the device
+    ``counts``, and to leave it ``touched``.
+    """
+    counts: bool = False
+    """It keeps account of which blocks were written."""
+    touched: bool = False
+    """Something was copied to its memory."""
     readonly: bool = False
     atomic_bytes: int = 0
     """As much is written all or nothing, whatever happens; 0: nothing is promised."""
@@ -87,7 +94,8 @@ class Bdev(ABC):
         """What somebody who limits or measures the device put in front of it."""
         self.tapped = False
         """It is in front now."""
-        self._borrowers: set[Borrower] = set()
+        self.borrowers: set[Borrower] = set()
+        """Who would have to be called before the memory changes: see :meth:`recall`."""
 
     @property
     def size(self) -> int:
@@ -160,20 +168,24 @@ class Bdev(ABC):
         """The memory that the device lent turned out to be gone; it reads another way from now on."""
         self.lends_memory = False
 
+    def written(self, first: int, blocks: int) -> None:
+        """So many blocks were copied to the memory of a device that counts."""
+        raise NotImplementedError
+
     @abstractmethod
     def close(self) -> None:
         """Give back what the device holds. The device is not used afterwards."""
 
     def lend(self, borrower: Borrower) -> None:
         """Note that ``borrower`` keeps views that ``read`` returned."""
-        self._borrowers.add(borrower)
+        self.borrowers.add(borrower)
 
     def return_loan(self, borrower: Borrower) -> None:
-        self._borrowers.discard(borrower)
+        self.borrowers.discard(borrower)
 
     def recall(self) -> None:
         """Called by devices that lend their memory, before they change it."""
-        borrowers, self._borrowers = self._borrowers, set()
+        borrowers, self.borrowers = self.borrowers, set()
         for borrower in borrowers:
             borrower.own_borrowed()
 

@@ -15,7 +15,7 @@ from .base import BdevRegistry, Submit
 
 if TYPE_CHECKING:
     from ..nvme.controller import Controller, Times
-    from ..nvme.sigbus import BusGuard
+    from ..sigbus import BusGuard
     from .nvme import NvmeBdev
 
 _LOG = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Attached(NamedTuple):
 class NvmeControllers:
     """``submit`` runs what blocks in a pool; ``make`` makes a controller of a name and an address, not yet started."""
 
-    def __init__(self, submit: Submit, make: Callable[[str, str], Controller] | None = None) -> None:
+    def __init__(self, submit: Submit, guard: BusGuard, make: Callable[[str, str], Controller] | None = None) -> None:
         self.options: dict[str, Any] = {}
         """As bdev_nvme_set_options gave them; empty when it was never called."""
         self.hotplug: dict[str, Any] = {}
@@ -67,7 +67,7 @@ class NvmeControllers:
         self._attached: dict[str, Attached] = {}
         self._coming: dict[str, str] = {}
         """Addresses by name of those that are being attached or detached."""
-        self._guard: BusGuard | None = None
+        self._guard = guard
 
     def __iter__(self) -> Iterator[Attached]:
         return iter(list(self._attached.values()))
@@ -105,11 +105,11 @@ class NvmeControllers:
         from ..nvme.controller import Controller
         from ..nvme.device import open_device
         from ..nvme.pci import PciFunction
-        from ..nvme.sigbus import BusGuard
 
         numa_node = PciFunction(address).numa_node
-        guard = self._guard = self._guard or BusGuard()
-        return Controller(name, address, lambda: open_device(address, guard), self._submit, self._times(), numa_node)
+        return Controller(
+            name, address, lambda: open_device(address, self._guard), self._submit, self._times(), numa_node
+        )
 
     def _times(self) -> Times:
         """SPDK's 0, which is no limit there, is our default: a device that hangs must not hang its initiators."""

@@ -13,6 +13,7 @@ from collections.abc import Awaitable
 from ..errors import EngineError
 from .base import Buffer, check_blocks
 from .blank import BlankBdev
+from .mapping import Memory
 
 
 def shared_memory(name: str, num_blocks: int, block_size: int) -> int:
@@ -45,6 +46,7 @@ class MallocBdev(BlankBdev):
     product_name = "Malloc disk"
     consumes_inline = True
     lends_memory = True
+    counts = True
     unmaps = True
     made_by = "bdev_malloc_create"
     atomic_bytes = 1024 * 1024
@@ -76,7 +78,8 @@ class MallocBdev(BlankBdev):
         except (OSError, OverflowError, ValueError) as error:
             wrapped = error if isinstance(error, OSError) else OSError(12, str(error))
             raise EngineError.from_os(wrapped, f"bdev {self.name}: cannot get {self.size} bytes of memory") from error
-        self.memory = self._view = memoryview(self._memory)
+        self._view = memoryview(self._memory)
+        self.memory = Memory(self._view, (), self._view)
         # What is given back of shared memory has to be taken from all who share it.
         self._release = mmap.MADV_DONTNEED if self.shared is None else mmap.MADV_REMOVE
 
@@ -87,31 +90,30 @@ class MallocBdev(BlankBdev):
         return super().read_private(offset, length) if self.tapped else bytes(self._view[offset : offset + length])
 
     def write(self, offset: int, data: Buffer) -> None:
-        if self._borrowers:
+        if self.borrowers:
             self.recall()
         length = len(data)
         self._view[offset : offset + length] = data
-        block_size = self.block_size
-        if length == block_size:
-            self._written[offset // block_size] = 1
+        self.written(offset // self.block_size, length // self.block_size)
+
+    def written(self, first: int, blocks: int) -> None:
+        if blocks == 1:
+            self._written[first] = 1
         else:
-            blocks = length // block_size
-            first = offset // block_size
             self._written[first : first + blocks] = b"\1" * blocks
 
     def unmap(self, offset: int, length: int) -> None:
         """Whole pages go back to the system; what is left at the edges is cleared."""
-        if self._borrowers:
+        if self.borrowers:
             self.recall()
         first, blocks = offset // self.block_size, length // self.block_size
         self._written[first : first + blocks] = bytes(blocks)
         self._clear(offset, length)
 
     def write_zeroes(self, offset: int, length: int) -> None:
-        if self._borrowers:
+        if self.borrowers:
             self.recall()
-        first, blocks = offset // self.block_size, length // self.block_size
-        self._written[first : first + blocks] = b"\1" * blocks
+        self.written(offset // self.block_size, length // self.block_size)
         self._clear(offset, length)
 
     def _clear(self, offset: int, length: int) -> None:

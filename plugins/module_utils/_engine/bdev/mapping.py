@@ -1,29 +1,71 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files on tmpfs mapped for reading, so that a READ is sent from the page cache without a copy.
+"""Files on tmpfs mapped, so that a READ is sent from the page cache without a copy, and a WRITE is no system call.
 
 Touching mapped memory whose file was truncated is SIGBUS, the end of the process; the kernel, given the same memory,
-answers EFAULT. So views of a mapping are only ever handed to system calls: sendmsg, and :func:`owned`.
+answers EFAULT. So without a guard views of a mapping are only ever handed to system calls: sendmsg, and :func:`owned`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from ..sigbus import BusGuard
     from .base import Buffer
 
 
-def map_file(fd: int, size: int) -> memoryview | None:
-    """A read-only view of the whole file; None when it has holes, which reading would fill with memory."""
+class Memory(NamedTuple):
+    """A device's own memory, from its first byte to its last."""
+
+    view: memoryview
+    """For system calls, at any time."""
+    lost: Sequence[int] | None
+    """The interpreter may copy from and to it, too: what it copied counts as long as nothing is in here. None: it may
+    not."""
+    store: memoryview | None
+    """The view, where WRITEs may be copied to it."""
+
+
+class Mapping:
+    """A whole file in memory; with a guard the interpreter may touch it."""
+
+    def __init__(self, memory: mmap.mmap, writable: bool, guard: BusGuard | None) -> None:
+        view = memoryview(memory)
+        self._guard = guard
+        self._address = 0
+        lost: list[int] | None = None
+        if guard is not None and writable:
+            self._address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+            lost = []
+            guard.add(self._address, len(memory), lost)
+        self.memory = Memory(view, lost, view if lost is not None else None)
+
+    def empty(self) -> None:
+        """Who still has a view of it shall learn that it is lost, too."""
+        if self._guard is not None and self._address:
+            self._guard.empty(self._address)
+
+    def close(self) -> None:
+        """Only the kernel will still be shown views of it."""
+        if self._guard is not None and self._address:
+            self._guard.remove(self._address)
+            self._address = 0
+
+
+def map_file(fd: int, size: int, writable: bool = False, guard: BusGuard | None = None) -> Mapping | None:
+    """The whole file; None when it has holes, which reading would fill with memory."""
     if os.fstat(fd).st_blocks * 512 < size:
         return None
+    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable and guard is not None else 0)
     with contextlib.suppress(OSError, ValueError, OverflowError):
-        return memoryview(mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ))
+        return Mapping(mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=protection), writable, guard)
     return None
 
 

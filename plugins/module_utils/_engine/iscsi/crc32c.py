@@ -111,3 +111,5 @@ def _googles() -> Callable[[Buffer], int]:
 
 crc32c: Final = _best()
 """The CRC32C of ``data``, whose bytes go on the wire in little-endian order (RFC 7143 §13.1, Appendix A)."""
+INTACT: Final = crc32c(bytes(4) + crc32c(bytes(4)).to_bytes(4, "little"))
+"""What comes of data together with the digest that follows it, whatever the data."""

@@ -14,29 +14,33 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from . import pdu
-from .crc32c import crc32c
+from .buffers import SHARED_BUFFER
+from .crc32c import INTACT, crc32c
 from .keys import RECEIVE_LIMIT
 from .sending import OUTPUT_LIMIT
 
 if TYPE_CHECKING:
     from ..bdev.base import Bdev, Buffer
-    from ..scsi.use import Use
     from .working import Worker
 
 _COMMAND: Final = struct.Struct(">H2xLQLLL4xHLxH7x")
 """Opcode and flags, lengths, LUN, ITT, expected data transfer length, CmdSN, operation code and options, LBA, blocks: a
 SCSI command with a CDB of ten bytes (RFC 7143 §11.3, SBC-4 §5.14)."""
+_LUN: Final = struct.Struct(">8xQ")
 _SIXTEEN: Final = struct.Struct(">34xQL2x")
 """LBA and blocks of a CDB of sixteen bytes."""
 _READ: Final = frozenset({0x2800, 0x8800})
 _WRITE: Final = frozenset({0x2A00, 0x8A00})
-_OF_SIXTEEN: Final = frozenset({0x8800, 0x8A00})
 """READ(10), (16), WRITE(10), (16), with no option at all."""
+_OF_SIXTEEN: Final = 0x8000
+"""From this one on CDBs have sixteen bytes, if it is one of these."""
 _READING: Final = pdu.SCSI_COMMAND << 8 | pdu.FINAL | pdu.READ
 _WRITING: Final = pdu.SCSI_COMMAND << 8 | pdu.FINAL | pdu.WRITE
 """Opcode and flags of a command that is not immediate, and brings all of its data along."""
 _BUT_ATTRIBUTE: Final = 0xFFF8
 _MASK: Final = 0xFFFFFFFF
+_LAST: Final = _MASK - SHARED_BUFFER // pdu.HEADER
+"""As far as serial numbers (RFC 1982) can be counted up here without caring for their end."""
 
 # What DATA_IN_PDU and SCSI_RESPONSE_PDU make, of answers in which little differs.
 _DATA_IN: Final = struct.Struct(">4sL8xL4sLLL12x").pack
@@ -54,112 +58,132 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
     if session is None or session.behind or connection.running or connection.incoming or connection.careful:
         return at
     nexus = session.nexus
-    if nexus is None or nexus.attentions:
+    if nexus is None or nexus.attentions or end - at < 48:
+        return at
+    field: int = _LUN.unpack_from(view, at)[0]
+    use = nexus.uses.get(field)
+    if use is None or use.lun.state.guarded:
+        return at
+    bdev = use.lun.bdev
+    if bdev.memory is None or bdev.tapped:
         return at
     # Everything in locals, as this runs for every READ and WRITE.
+    memory, lost, store = bdev.memory
+    block_size, counts, lent = bdev.block_size, bdev.counts, False
+    # Of a file that grows the size is known before its memory is there (bdev_aio_rescan, in another thread).
+    capacity = min(bdev.num_blocks, len(memory) // block_size)
     unpack, most, out = _COMMAND.unpack_from, connection.peer_receive_limit, connection.out
     header_digest, data_digest, pack_digest = connection.header_digest, connection.data_digest, _DIGEST.pack
     head, foot = 52 if header_digest else 48, 4 if data_digest else 0
-    largest = RECEIVE_LIMIT if connection.takes_immediate_data else 0
+    largest = RECEIVE_LIMIT if connection.takes_immediate_data and not use.lun.state.write_through else 0
     stat_sn, exp_cmd_sn, limit = connection.stat_sn, session.exp_cmd_sn, session.limit
+    if exp_cmd_sn == limit or exp_cmd_sn > _LAST or stat_sn > _LAST or limit > _LAST:
+        return at
     room = OUTPUT_LIMIT - connection.out_bytes
-    use: Use | None = None
     data: Buffer | None
-    queued = reads = bytes_read = writes = bytes_written = 0
+    first_sn, told = exp_cmd_sn, 0
+    bytes_read = writes = bytes_written = 0
     while end - at >= head:
         what, lengths, lun_field, itt, expected, cmd_sn, code, lba, blocks = unpack(view, at)
-        if use is None:
-            field, use = lun_field, nexus.uses.get(lun_field)
-            if use is None or use.lun.state.guarded:
-                return at
-            lun, bdev = use.lun, use.lun.bdev
-            block_size, lent, lendable = bdev.block_size, False, bdev.memory
-            if lendable is None or bdev.tapped:
-                return at
-            memory = lendable
-            # Of a file that grows the size is known before its memory is there (bdev_aio_rescan, in another thread).
-            capacity = min(bdev.num_blocks, len(memory) // block_size)
-        if cmd_sn != exp_cmd_sn or cmd_sn == limit or lun_field != field:
+        if cmd_sn != exp_cmd_sn or lun_field != field:
             break
-        if code in _OF_SIXTEEN:
+        if code >= _OF_SIXTEEN:
             lba, blocks = _SIXTEEN.unpack_from(view, at)
         length = blocks * block_size
-        if length != expected or not 0 < length <= most or lba + blocks > capacity:
+        if length != expected or length > most or lba + blocks > capacity or not length:
             break
-        if header_digest and crc32c(view[at : at + 48]) != _DIGEST.unpack_from(view, at + 48)[0]:
+        start = at + head
+        if header_digest and crc32c(view[at:start]) != INTACT:
             break
         offset = lba * block_size
-        start = at + head
         if code in _READ and not lengths and what & _BUT_ATTRIBUTE == _READING:
             if data_digest:
-                data = _private(bdev, offset, length)
-                if data is None or connection.out_bytes + queued + length > OUTPUT_LIMIT:
+                # It is to fit its digest still when it is sent.
+                if bytes_read + length > room:
                     break
+                if lost is None:
+                    data = _private(bdev, offset, length)
+                    if data is None:
+                        break
+                else:
+                    data = bytes(memory[offset : offset + length])
+                    if lost:
+                        bdev.distrust()
+                        break
             else:
                 data = memory[offset : offset + length]
                 if not lent:
                     connection.borrow(bdev)
                     lent = True
-            exp_cmd_sn = cmd_sn + 1 & _MASK
+            exp_cmd_sn += 1
             header = _DATA_IN(_DATA_AND_STATUS, length, itt, _NO_TAG, stat_sn, exp_cmd_sn, limit)
-            if header_digest:
-                header += pack_digest(crc32c(header))
             out.append(header)
+            if header_digest:
+                out.append(pack_digest(crc32c(header)))
             out.append(data)
-            queued += head + length
             if data_digest:
                 out.append(pack_digest(crc32c(data)))
-                queued += 4
-            reads += 1
             bytes_read += length
             at = start
-            if queued > room:
+            if bytes_read > room:
                 end = at
         elif code in _WRITE and lengths == length and what & _BUT_ATTRIBUTE == _WRITING:
             stop = start + length
             after = stop + foot
-            if after > end or length > largest or lun.state.write_through:
+            if after > end or length > largest:
                 break
-            if data_digest and crc32c(view[start:stop]) != _DIGEST.unpack_from(view, stop)[0]:
+            if data_digest and crc32c(view[start:after]) != INTACT:
                 break
-            # Others, or this very connection, may have to send or copy what they were to send of these blocks.
-            connection.out_bytes += queued
-            room -= queued
-            queued = 0
-            try:
-                bdev.write(offset, view[start:stop])
-            except OSError:
-                break  # when it is tried again, its initiator will be told what is wrong
-            exp_cmd_sn = cmd_sn + 1 & _MASK
+            if store is not None and not bdev.borrowers:
+                store[offset : offset + length] = view[start:stop]
+                if lost:
+                    bdev.distrust()
+                    break
+                if counts:
+                    bdev.written(lba, blocks)
+            else:
+                # Others, or this very connection, may have to send or copy what they were to send of these blocks.
+                queued = bytes_read + (exp_cmd_sn - first_sn) * head + (exp_cmd_sn - first_sn - writes) * foot
+                connection.out_bytes += queued - told
+                told = queued
+                try:
+                    bdev.write(offset, view[start:stop])
+                except OSError:
+                    break  # when it is tried again, its initiator will be told what is wrong
+                out, lent = connection.out, False
+                # Connections that could not send what they had borrowed are gone: this one,
+                if connection.closed:
+                    out, end = [], after
+                # or another of the session, which the next command is to tell.
+                elif nexus.attentions:
+                    end = after
+            exp_cmd_sn += 1
             writes += 1
             bytes_written += length
             at = after
-            # Connections that could not send what they had borrowed are gone: this one,
-            if connection.closed:
-                break
-            out, lent = connection.out, False
             header = _RESPONSE(_STATUS_ONLY, itt, stat_sn, exp_cmd_sn, limit)
-            if header_digest:
-                header += pack_digest(crc32c(header))
             out.append(header)
-            queued += head
-            if nexus.attentions:
-                end = at  # or another of the session, which the next command is to tell
+            if header_digest:
+                out.append(pack_digest(crc32c(header)))
         else:
             break
-        stat_sn = stat_sn + 1 & _MASK
-        limit = limit + 1 & _MASK
-    connection.out_bytes += queued
-    if queued > room and not connection.closed:
+        stat_sn += 1
+        limit += 1
+    count = exp_cmd_sn - first_sn
+    reads = count - writes
+    connection.out_bytes += bytes_read + count * head + reads * foot - told
+    if bytes_read > room and not connection.closed:
         connection.note_output(0)
     connection.stat_sn, session.exp_cmd_sn = stat_sn, exp_cmd_sn
-    session.limit = session.limit + reads + writes & _MASK  # it may have moved meanwhile
-    if use is not None:
-        connection.note_use(use)
+    session.limit = session.limit + count & _MASK  # it may have moved meanwhile
+    connection.note_use(use)
+    if reads:
         use.reads += reads
         use.bytes_read += bytes_read
+    if writes:
         use.writes += writes
         use.bytes_written += bytes_written
+        bdev.touched = True
     return at
 
 

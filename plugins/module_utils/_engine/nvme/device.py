@@ -13,10 +13,10 @@ import platform
 from typing import Final, Protocol
 
 from ..errors import EngineError, Unsupported
+from ..sigbus import BusGuard
 from .claim import Claim
 from .memory import HugePage
 from .pci import PciFunction
-from .sigbus import BusGuard
 
 ADMIN_VECTOR: Final = 0
 IO_VECTOR: Final = 1

@@ -15,12 +15,12 @@ import struct
 from typing import Final
 
 from ..errors import EngineError, Unsupported
+from ..sigbus import BusGuard
 from .claim import Claim
 from .device import Window
 from .held import HeldDevice
 from .memory import HugePage
 from .pci import COMMAND_MASTER, COMMAND_MEMORY, COMMAND_NO_INTX, ConfigSpace, PciFunction
-from .sigbus import BusGuard
 
 _PAGEMAP: Final = "/proc/self/pagemap"
 _BASE_PAGE: Final = 4096

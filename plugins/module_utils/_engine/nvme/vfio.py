@@ -16,12 +16,12 @@ import struct
 from typing import Any, Final
 
 from ..errors import Busy, EngineError, Unsupported
+from ..sigbus import BusGuard
 from .claim import Claim
 from .device import VECTORS, Window
 from .held import HeldDevice
 from .memory import HUGE, HugePage
 from .pci import COMMAND_MASTER, COMMAND_MEMORY, ConfigSpace, PciFunction
-from .sigbus import BusGuard
 
 _GET_API_VERSION: Final = 0x3B64
 _CHECK_EXTENSION: Final = 0x3B65

@@ -162,9 +162,9 @@ async def aio_create(
     """Ours: ``size`` (bytes; makes or grows the file), ``sparse`` (do not reserve its space), ``direct`` (O_DIRECT)."""
     del nowait  # RWF_NOWAIT is used wherever the kernel takes it
     engine.bdevs.check_free(name)
-    submit = engine.pool.share().submit
+    given = (name, filename, engine.pool.share().submit)
     bdev = await engine.submit(
-        AioBdev.open, name, filename, submit, block_size, readonly, fallocate, uuid, size, sparse, direct
+        AioBdev.open, *given, block_size, readonly, fallocate, uuid, size, sparse, direct, engine.guard
     )
     return register(engine, bdev)
 

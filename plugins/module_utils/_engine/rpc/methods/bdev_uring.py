@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Final
 
 from ...bdev.uring import UringBdev
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 async def create(engine: Engine, name: str, filename: str, block_size: int, uuid: str | None) -> str:
     engine.bdevs.check_free(name)
-    submit = engine.pool.share().submit
-    bdev = await engine.submit(UringBdev.open, name, filename, submit, block_size, False, False, uuid)
+    opened = functools.partial(UringBdev.open, block_size=block_size, uuid=uuid, guard=engine.guard)
+    bdev = await engine.submit(opened, name, filename, engine.pool.share().submit)
     return register(engine, bdev)
 
 
