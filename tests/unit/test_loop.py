@@ -306,3 +306,38 @@ def test_spinning_ends_with_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     assert epoll.waits[-1] is None, "then it is waited for without using the processor"
     assert watch.poll(None, 1) == []
     assert epoll.waits[-2:] == [0, None], "and no longer asked twice"
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_what_is_for_the_end_of_a_round_comes_after_what_was_ready_but_not_much_later(loop: Loop, count: int) -> None:
+    order: list[str] = []
+    failures: list[str] = []
+    pairs = [socket.socketpair() for _each in range(count)]
+    loop.set_exception_handler(lambda _loop, context: failures.append(str(context["exception"])))
+
+    def later() -> None:
+        order.append("later")
+        raise OSError("cannot")
+
+    def ready(ours: socket.socket) -> None:
+        ours.recv(10)
+        order.append("ready")
+        loop.after_round(later)
+
+    async def main() -> None:
+        for ours, theirs in pairs:
+            theirs.send(b"x")
+            loop.add_reader(ours, ready, ours)
+        while order.count("later") < count:
+            await asyncio.sleep(0)
+
+    try:
+        loop.run_until_complete(asyncio.wait_for(main(), SECONDS))
+    finally:
+        for ours, theirs in pairs:
+            loop.remove_reader(ours)
+            ours.close()
+            theirs.close()
+    assert failures == ["cannot"] * count, "and a failure ends nothing"
+    waiting = [order[:end].count("ready") - order[:end].count("later") for end in range(len(order))]
+    assert max(waiting) == min(count, 16)

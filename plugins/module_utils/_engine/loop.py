@@ -21,6 +21,10 @@ from typing import Any, Callable, Final
 _MOST_EVENTS: Final = 64
 """Descriptors a round. The kernel names all of them in turn, and timers are looked at after each round."""
 
+_MOST_LATER: Final = 16
+"""Callbacks that wait for the end of a round: the first of them is not to wait for long."""
+
+_READABLE: Final = select.EPOLLIN
 _NOT_READABLE: Final = ~select.EPOLLIN
 _NOT_WRITABLE: Final = ~select.EPOLLOUT
 
@@ -42,6 +46,7 @@ class Watch(selectors.EpollSelector):
         self.asyncio_wanted = False
         """Leave :meth:`select` soon."""
         self._ready: Ready = []
+        self._later: list[Callback] = []
         self.change(self.readers, self.fileno(), self._look)
 
     def _look(self) -> None:
@@ -85,20 +90,23 @@ class Watch(selectors.EpollSelector):
         until = 0.0 if timeout is None else monotonic() + timeout
         wait = timeout
         poll = self.poll if self._spin_seconds else self._epoll.poll
-        kinds = (self.readers.get, _NOT_WRITABLE), (self.writers.get, _NOT_READABLE)
+        reader_of, later = self.readers.get, self._later
         self.asyncio_wanted = False
         while True:
             for fd, events in poll(wait, _MOST_EVENTS):
-                # Errors and hang-ups are for both. A callback may be gone: an earlier one of this round took it away.
-                # Or it is that of a new descriptor that got the number of one closed in this round: callbacks have to
-                # bear being called when nothing is there.
-                for callback_of, its_events in kinds:
-                    callback = callback_of(fd) if events & its_events else None
+                # A callback may be gone: an earlier one of this round took it away. Or it is that of a new descriptor
+                # that got the number of one closed in this round: callbacks have to bear being called when nothing is
+                # there.
+                if events == _READABLE:
+                    callback = reader_of(fd)
                     if callback is not None:
-                        try:
-                            callback()
-                        except Exception as error:  # pylint: disable=broad-except
-                            self._failed(callback, error)
+                        self._call(callback)
+                else:
+                    self._call_both(fd, events)
+                if len(later) >= _MOST_LATER:
+                    self._end_round()
+            if later:
+                self._end_round()
             if self.asyncio_wanted:
                 break
             if timeout is not None:
@@ -107,6 +115,28 @@ class Watch(selectors.EpollSelector):
                     break
         ready, self._ready = self._ready, []
         return ready
+
+    def _call_both(self, fd: int, events: int) -> None:
+        """Errors and hang-ups are for readers and writers."""
+        for callback_of, its_events in (self.readers.get, _NOT_WRITABLE), (self.writers.get, _NOT_READABLE):
+            callback = callback_of(fd) if events & its_events else None
+            if callback is not None:
+                self._call(callback)
+
+    def _call(self, callback: Callback) -> None:
+        try:
+            callback()
+        except Exception as error:  # pylint: disable=broad-except
+            self._failed(callback, error)
+
+    def after_round(self, callback: Callback) -> None:
+        """Call it when all that is ready now has been called, or most of it."""
+        self._later.append(callback)
+
+    def _end_round(self) -> None:
+        for callback in self._later:
+            self._call(callback)
+        self._later.clear()
 
     def poll(self, timeout: float | None, most: int) -> list[tuple[int, int]]:
         """As epoll.poll(), which for a while after the last event asks again and again instead of waiting."""
@@ -167,6 +197,15 @@ class Loop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         self._watch.asyncio_wanted = True
         return super().call_at(when, callback, *args, context=context)
+
+    def after_round(self, callback: Callback) -> None:
+        """For a callback of a descriptor: call this one, which must not block either, when the others were called that
+        are ready at the same time.
+
+        Peers that are answered one right after the other are woken up together: what a processor that sleeps costs its
+        waker is most of the time of a short answer.
+        """
+        self._watch.after_round(callback)
 
     def stop(self) -> None:
         self._watch.asyncio_wanted = True

@@ -16,6 +16,7 @@ from abc import abstractmethod
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Callable, Final
 
+from ..loop import Loop
 from . import pdu
 from .buffers import DIRECT, SHARED_BUFFER, SharedBuffer
 from .crc32c import crc32c
@@ -113,7 +114,10 @@ class Receiver(Sender):
         self.settle()
         self.awake = False
         if self.out:
-            self.flush()
+            if isinstance(self._loop, Loop):
+                self._loop.after_round(self.flush)
+            else:
+                self.flush()
 
     def guarded(self, work: Callable[[], None]) -> None:
         """Do ``work`` as a wake-up of this connection."""
