@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine import loop as loop_module
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.loop import Loop, Watch
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.loop import Loop
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.spin import Spin
 
 SECONDS = 20
 
 
-@pytest.fixture(params=[0.0, 0.0001], ids=["waiting", "spinning"])
+@pytest.fixture(params=[0.0, 0.0001, None], ids=["waiting", "spinning", "by itself"])
 def loop(request: pytest.FixtureRequest) -> Iterator[Loop]:
     loop = Loop(request.param)
     yield loop
@@ -197,27 +197,6 @@ def test_a_callback_that_fails_is_reported_and_hurts_no_other(loop: Loop) -> Non
     assert [str(context["exception"]) for context in reported] == ["a bug"]
 
 
-class _Epoll:
-    """Gives what it is told to give; notes how long it would have waited."""
-
-    def __init__(self, clock: _Clock, *answers: list[tuple[int, int]]) -> None:
-        self.waits: list[float | None] = []
-        self._answers = list(answers)
-        self._clock = clock
-
-    def poll(self, timeout: float | None, _most: int) -> list[tuple[int, int]]:
-        self.waits.append(timeout)
-        self._clock.now += 0.00002
-        return self._answers.pop(0) if self._answers else []
-
-
-class _Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_a_callback_that_the_other_of_its_descriptor_took_away_is_not_called(
     loop: Loop, pair: tuple[socket.socket, socket.socket]
 ) -> None:
@@ -273,39 +252,43 @@ def test_a_descriptor_that_is_closed_already_may_be_taken_away(loop: Loop) -> No
     theirs.close()
 
 
-def test_nothing_that_is_to_run_waits_while_spinning(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = _Clock()
-    monkeypatch.setattr(loop_module, "monotonic", clock)
-    watch = Watch(lambda _callback, _error: None, spin_seconds=0.01)
-    epoll = _Epoll(clock, [(12345, 1)])
-    watch._epoll.close()
-    watch._epoll = epoll  # type: ignore[assignment]
+def test_the_next_command_is_looked_for_only_after_one_that_came_alone(
+    monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    looks: list[float | None] = []
+    poll = Spin.poll
 
-    watch.poll(None, 1)
-    assert watch.poll(0, 1) == []
-    assert epoll.waits == [0, 0], "it is not asked again"
-    begin = clock.now
-    assert watch.poll(0.0001, 1) == []
-    assert 0.0001 <= clock.now - begin < 0.0002, "nor longer than the next timer takes"
+    def noted(spin: Spin, of: Any, timeout: float | None, most: int) -> Any:
+        looks.append(timeout)
+        return poll(spin, of, timeout, most)
 
+    monkeypatch.setattr(Spin, "poll", noted)
+    ours, theirs = pair
+    loop = Loop()
 
-def test_spinning_ends_with_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = _Clock()
-    monkeypatch.setattr(loop_module, "monotonic", clock)
-    watch = Watch(lambda _callback, _error: None, spin_seconds=0.0001)
-    event = [(12345, 1)]
-    epoll = _Epoll(clock, event)
-    watch._epoll.close()
-    watch._epoll = epoll  # type: ignore[assignment]
+    async def main() -> list[int]:
+        seen = []
+        for alone in (False, True, False):
+            done = loop.create_future()
 
-    assert watch.poll(None, 1) == event
-    assert watch.poll(None, 1) == []
-    assert epoll.waits[0] == 0, "an event that is there is not waited for"
-    assert set(epoll.waits[1:-1]) == {0}, "for a while after an event"
-    assert 3 <= len(epoll.waits) - 2 <= 6
-    assert epoll.waits[-1] is None, "then it is waited for without using the processor"
-    assert watch.poll(None, 1) == []
-    assert epoll.waits[-2:] == [0, None], "and no longer asked twice"
+            def ready(alone: bool = alone, done: asyncio.Future[None] = done) -> None:
+                ours.recv(10)
+                if alone:
+                    loop.expect_more()
+                done.set_result(None)
+
+            loop.add_reader(ours, ready)
+            theirs.send(b"x")
+            await done
+            await asyncio.sleep(0.001)
+            seen.append(len(looks))
+        return seen
+
+    try:
+        assert loop.run_until_complete(asyncio.wait_for(main(), SECONDS)) == [0, 1, 1]
+    finally:
+        loop.remove_reader(ours)
+        loop.close()
 
 
 @pytest.mark.parametrize("count", [3, 40])

@@ -18,6 +18,8 @@ import selectors
 from time import monotonic
 from typing import Any, Callable, Final
 
+from .spin import Spin
+
 _MOST_EVENTS: Final = 64
 """Descriptors a round. The kernel names all of them in turn, and timers are looked at after each round."""
 
@@ -35,11 +37,12 @@ Ready = list[tuple[selectors.SelectorKey, int]]
 class Watch(selectors.EpollSelector):
     """asyncio's selector, which is one of the descriptors that an epoll of ours watches; the others have callbacks."""
 
-    def __init__(self, failed: Callable[[Callback, Exception], None], spin_seconds: float) -> None:
+    def __init__(self, failed: Callable[[Callback, Exception], None], spin: Spin) -> None:
         super().__init__()
         self._failed = failed
-        self._spin_seconds = spin_seconds
-        self._spin_until = 0.0
+        self._spin = spin
+        self._spins = False
+        """The next command is to be looked for."""
         self._epoll = select.epoll()
         self.readers: dict[int, Callback] = {}
         self.writers: dict[int, Callback] = {}
@@ -89,11 +92,17 @@ class Watch(selectors.EpollSelector):
         """Call callbacks until asyncio is wanted or ``timeout`` seconds have passed; gives what is ready for it."""
         until = 0.0 if timeout is None else monotonic() + timeout
         wait = timeout
-        poll = self.poll if self._spin_seconds else self._epoll.poll
+        poll, spin = self._epoll.poll, self._spin
+        always = spin.always
         reader_of, later = self.readers.get, self._later
         self.asyncio_wanted = False
         while True:
-            for fd, events in poll(wait, _MOST_EVENTS):
+            if always or self._spins:
+                self._spins = False
+                found = spin.poll(poll, wait, _MOST_EVENTS)
+            else:
+                found = poll(wait, _MOST_EVENTS)
+            for fd, events in found:
                 # A callback may be gone: an earlier one of this round took it away. Or it is that of a new descriptor
                 # that got the number of one closed in this round: callbacks have to bear being called when nothing is
                 # there.
@@ -133,27 +142,14 @@ class Watch(selectors.EpollSelector):
         """Call it when all that is ready now has been called, or most of it."""
         self._later.append(callback)
 
+    def expect_more(self) -> None:
+        """A few commands came alone and were answered."""
+        self._spins = self._spin.tries()
+
     def _end_round(self) -> None:
         for callback in self._later:
             self._call(callback)
         self._later.clear()
-
-    def poll(self, timeout: float | None, most: int) -> list[tuple[int, int]]:
-        """As epoll.poll(), which for a while after the last event asks again and again instead of waiting."""
-        poll = self._epoll.poll
-        events = poll(0, most)
-        if not events and timeout != 0:
-            until = self._spin_until
-            if timeout is not None:
-                end = monotonic() + timeout
-                until = min(until, end)
-            while not events and monotonic() < until:
-                events = poll(0, most)
-            if not events:
-                events = poll(None if timeout is None else max(0, end - monotonic()), most)
-        if events:
-            self._spin_until = monotonic() + self._spin_seconds
-        return events
 
     def close(self) -> None:
         self._epoll.close()
@@ -163,11 +159,11 @@ class Watch(selectors.EpollSelector):
 class Loop(asyncio.SelectorEventLoop):
     """For ``add_reader`` and ``add_writer``, whose callbacks must not block, nor mind in which context they are called.
 
-    ``spin_seconds`` of processor time are spent after every event on noticing the next one sooner.
+    ``spin_seconds`` of processor time are spent on noticing the next event sooner: see :class:`Spin`.
     """
 
-    def __init__(self, spin_seconds: float = 0.0) -> None:
-        self._watch = Watch(self._callback_failed, spin_seconds)
+    def __init__(self, spin_seconds: float | None = None) -> None:
+        self._watch = Watch(self._callback_failed, Spin(spin_seconds))
         super().__init__(self._watch)
 
     def add_reader(  # type: ignore[override]
@@ -206,6 +202,10 @@ class Loop(asyncio.SelectorEventLoop):
         waker is most of the time of a short answer.
         """
         self._watch.after_round(callback)
+
+    def expect_more(self) -> None:
+        """For a callback that answered a command, or two: its peer may have waited for that, to send the next one."""
+        self._watch.expect_more()
 
     def stop(self) -> None:
         self._watch.asyncio_wanted = True

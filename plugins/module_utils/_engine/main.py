@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     worker = commands.add_parser("worker", allow_abbrev=False)
     worker.set_defaults(command=work)
     worker.add_argument("--fd", type=int, required=True)
-    worker.add_argument("--spin", type=_microseconds, required=True)
+    worker.add_argument("--spin", type=_microseconds)
     commands.add_parser("version", help="print the version").set_defaults(command=version)
     return parser
 
@@ -173,9 +173,8 @@ def _add_serve(commands: Any) -> None:
         "--spin",
         metavar="MICROSECONDS",
         type=_microseconds,
-        default=0,
-        help="after each event, look for the next one for so long before waiting for it: shorter answers at small "
-        "queue depths, for processor time (default: 0)",
+        help="after each event, look for the next one for so long before sleeping: shorter answers, for up to all the "
+        "time of a core; 0: never (default: where it pays, while initiators send one command soon after the other)",
     )
     parser.add_argument(
         "--log-level",

@@ -79,7 +79,8 @@ class Settings(NamedTuple):
     pid_file: str | None = None
     web: WebSettings | None = None
     drain_seconds: int = DEFAULT_DRAIN_SECONDS
-    spin_microseconds: int = 0
+    spin_microseconds: int | None = None
+    """None: where it pays."""
     worker: WorkerPlace | None = None
 
 
@@ -398,7 +399,7 @@ def serve(settings: Settings) -> None:
     """Run an engine in this process until a signal. Raises EngineError when it cannot start."""
     logs = Logs()
     logs.open(settings.log_level)
-    loop = Loop(settings.spin_microseconds / 1e6)
+    loop = Loop(None if settings.spin_microseconds is None else settings.spin_microseconds / 1e6)
     try:
         loop.run_until_complete(_serve(settings, logs))
     finally:

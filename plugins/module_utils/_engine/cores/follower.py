@@ -164,14 +164,14 @@ class Follower:
         self._channel.send({"event": "sessions", "count": count})
 
 
-def serve(descriptor: int, spin_microseconds: int) -> None:
+def serve(descriptor: int, spin_microseconds: int | None) -> None:
     """Be a worker of the main process at the other end of the socket ``descriptor``."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they are the main process's
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     faulthandler.register(signal.SIGQUIT, all_threads=True, chain=True)
-    loop = Loop(spin_microseconds / 1e6)
+    loop = Loop(None if spin_microseconds is None else spin_microseconds / 1e6)
     try:
         loop.run_until_complete(_serve(descriptor))
     finally:

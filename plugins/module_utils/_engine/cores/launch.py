@@ -20,8 +20,8 @@ _PACKAGE: Final = __name__.rpartition(".cores.")[0]
 class Launcher:
     """Made when the engine starts: it keeps the archive open that the engine was started from."""
 
-    def __init__(self, spin_microseconds: int) -> None:
-        self._options = ["--spin", str(spin_microseconds)]
+    def __init__(self, spin_microseconds: int | None) -> None:
+        self._options = [] if spin_microseconds is None else ["--spin", str(spin_microseconds)]
         archive = getattr(globals().get("__loader__"), "archive", None)
         self._archive = os.open(archive, os.O_RDONLY | os.O_CLOEXEC) if archive else None
 

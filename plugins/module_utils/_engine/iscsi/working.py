@@ -10,6 +10,7 @@ import socket
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final
 
+from ..loop import Loop
 from ..scsi.dispatch import execute
 from ..scsi.use import READS, WRITES, Use
 from . import answers, pdu
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _WORK_LIMIT: Final = 64 * 1024 * 1024
 """Bytes that READs may be about to give back; what comes then waits in the socket."""
+_FEW: Final = 2
+"""Commands a wake-up: their initiator may do nothing before it has the answers."""
 _WORKING: Final = "its READs take much memory"
 
 
@@ -117,12 +120,15 @@ class Worker(Receiver):
     def settle(self) -> None:
         if self._used is not None:
             took = monotonic_ns() - self.woken
-            self._used.settle(took)
+            few = self._used.settle(took) <= _FEW and not self.running
             self._used = None
             if self._used_before:
+                few = False
                 for use in self._used_before:
                     use.settle(took)
                 self._used_before.clear()
+            if few and isinstance(self._loop, Loop):
+                self._loop.expect_more()
 
     def be_careful(self) -> None:
         """While commands that the initiator left behind are still being carried out, nothing overtakes them."""

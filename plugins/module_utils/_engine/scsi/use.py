@@ -51,12 +51,13 @@ class Use:
         self.bytes_written = 0
         self.others = 0
 
-    def settle(self, took: int) -> None:
-        """The commands that were counted since the last time took so long, nanoseconds."""
+    def settle(self, took: int) -> int:
+        """The commands that were counted since the last time took so long, nanoseconds; gives how many they are."""
         lun = self.lun
+        count = self.reads + self.writes + self.others
         histogram = lun.device.histogram
         if histogram is not None:
-            histogram.tally(took, self.reads + self.writes + self.others)
+            histogram.tally(took, count)
         if self.reads:
             add_to_both(self.read, lun.bdev.stats.read, took, self.reads, self.bytes_read)
             self.reads = self.bytes_read = 0
@@ -66,6 +67,7 @@ class Use:
         if self.others:
             self.other.add(took, self.others)
             self.others = 0
+        return count
 
     def count(self, task: Task, took: int) -> None:
         """A command that took its own time, or did not end well."""
