@@ -20,7 +20,6 @@ from .keys import RECEIVE_LIMIT
 from .sending import OUTPUT_LIMIT
 
 if TYPE_CHECKING:
-    from ..bdev.base import Bdev, Buffer
     from .working import Worker
 
 _COMMAND: Final = struct.Struct(">H2xLQLLL4xHLxH7x")
@@ -80,7 +79,6 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
     if exp_cmd_sn == limit or exp_cmd_sn > _LAST or stat_sn > _LAST or limit > _LAST:
         return at
     room = OUTPUT_LIMIT - connection.out_bytes
-    data: Buffer | None
     first_sn, told = exp_cmd_sn, 0
     bytes_read = writes = bytes_written = 0
     while end - at >= head:
@@ -97,32 +95,26 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
             break
         offset = lba * block_size
         if code in _READ and not lengths and what & _BUT_ATTRIBUTE == _READING:
+            data = memory[offset : offset + length]
             if data_digest:
-                # It is to fit its digest still when it is sent.
-                if bytes_read + length > room:
-                    break
+                # The data still fit it when they are sent: who changes them calls the connection first.
                 if lost is None:
-                    data = _private(bdev, offset, length)
-                    if data is None:
-                        break
-                else:
-                    data = bytes(memory[offset : offset + length])
-                    if lost:
-                        bdev.distrust()
-                        break
-            else:
-                data = memory[offset : offset + length]
-                if not lent:
-                    connection.borrow(bdev)
-                    lent = True
+                    break
+                digest = pack_digest(crc32c(data))
+                if lost:
+                    bdev.distrust()
+                    break
+            if not lent:
+                connection.borrow(bdev)
+                lent = True
             exp_cmd_sn += 1
             header = _DATA_IN(_DATA_AND_STATUS, length, itt, _NO_TAG, stat_sn, exp_cmd_sn, limit)
-            out.append(header)
             if header_digest:
-                out.append(pack_digest(crc32c(header)))
+                header += pack_digest(crc32c(header))
+            out.append(header)
             out.append(data)
             if data_digest:
-                out.append(pack_digest(crc32c(data)))
+                out.append(digest)
             bytes_read += length
             at = start
             if bytes_read > room:
@@ -162,9 +154,9 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
             bytes_written += length
             at = after
             header = _RESPONSE(_STATUS_ONLY, itt, stat_sn, exp_cmd_sn, limit)
-            out.append(header)
             if header_digest:
-                out.append(pack_digest(crc32c(header)))
+                header += pack_digest(crc32c(header))
+            out.append(header)
         else:
             break
         stat_sn += 1
@@ -185,12 +177,3 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
         use.bytes_written += bytes_written
         bdev.touched = True
     return at
-
-
-def _private(bdev: Bdev, offset: int, length: int) -> Buffer | None:
-    """Data of the connection's own, so that it still fits its digest when it is sent; None if that is unusual."""
-    try:
-        data = bdev.read_private(offset, length)
-    except OSError:
-        return None
-    return data if isinstance(data, bytes) else None
