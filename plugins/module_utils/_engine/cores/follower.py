@@ -11,17 +11,19 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any
 
 from ..bdev.raid import MirrorBdev
 from ..errors import Busy
-from ..iscsi import parting
+from ..iscsi import luggage, parting
 from ..iscsi.portal import Portal
 from ..iscsi.reception import Arrival
 from ..loop import Loop
 from ..process import Logs, name_process
 from ..rpc.method import RpcError, State
+from ..scsi.device import Device
+from ..scsi.unit import UnitState
 from ..service import Engine, Settings, WorkerPlace
 from .channel import Channel, Message
 from .memory import GivenMemory
@@ -30,7 +32,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class Follower:
-    """Does what comes over the channel, until it is told to stop or the main process is gone."""
+    """Does what comes over the channel, until it is told to stop or the main process is gone.
+
+    It is the keeper (see :class:`scsi.unit.Keeper`) of the worker's units: the main process has what they have.
+    """
 
     def __init__(self, sock: socket.socket, logs: Logs) -> None:
         self._logs = logs
@@ -75,6 +80,7 @@ class Follower:
         place = WorkerPlace(number, words["count"], words["state_dir"])
         self._engine = engine = Engine(Settings(socket="", cpumask=f"[{words['core']}]", worker=place), self._logs)
         engine.become_worker(self._memory, self._report_mirrors)
+        engine.target.units.keeper = self
         engine.target.number_apart(words["count"] + 1, number)
         engine.target.sessions.on_change = self._report_sessions
 
@@ -117,7 +123,12 @@ class Follower:
             target.admit(Arrival(socket.socket(fileno=descriptor), portal, message.data, words["answered"]))
 
     async def _take_over(self, message: Message) -> None:
-        parting.take_over(self.engine.target, message.words["nodes"], message.words["luggage"])
+        target, words = self.engine.target, message.words
+        parting.take_over(target, words["nodes"], words["luggage"])
+        try:
+            await parting.save_reservations(target, words["nodes"])
+        except OSError as error:
+            _LOG.error("reservations that have to survive a power loss are not saved: %s", error)
 
     # -- beside ------------------------------------------------------------------------------------------------------
 
@@ -140,9 +151,8 @@ class Follower:
     async def _see_off(self, words: Mapping[str, Any]) -> None:
         answer: dict[str, Any] = {"answer": words["id"]}
         try:
-            answer["result"] = await parting.see_off(
-                self.engine.target, words["nodes"], words["seconds"], words["until_rest"]
-            )
+            await parting.see_off(self.engine.target, words["nodes"], words["seconds"], words["until_rest"])
+            answer["result"] = True
         except Busy as error:
             answer["error"] = str(error)
         except Exception as error:  # pylint: disable=broad-except
@@ -159,6 +169,15 @@ class Follower:
     def _report_mirrors(self) -> None:
         """At once: a worker may be killed as soon as it answered what a mirror alone has."""
         self._channel.send({"event": "mirrors", "mirrors": self._mirrors()})
+
+    def unit_changed(self, unit: UnitState) -> None:
+        self._channel.send({"event": "unit", "uuid": unit.bdev.uuid, "unit": luggage.pack_unit(unit)})
+
+    def access_changed(self, device: Device) -> None:
+        self._channel.send({"event": "access", "node": device.name, "access": luggage.pack_access(device)})
+
+    def kept(self) -> Awaitable[None] | None:
+        return self._channel.sent()
 
     def _report_sessions(self, count: int) -> None:
         self._channel.send({"event": "sessions", "count": count})

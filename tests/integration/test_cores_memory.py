@@ -1,0 +1,158 @@
+# Copyright (c) 2026, openlun.iscsi contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is in a worker's memory only: for initiators its end is a lost connection, after which all is as it was."""
+
+from __future__ import annotations
+
+from cluster import Cluster, needs_two_cores
+from engine_process import Target, eventually
+from pdu import cdb
+from pdu.initiator import Initiator
+from pdu.reservation import (
+    APTPL,
+    CLEAR,
+    READ_KEYS,
+    READ_RESERVATION,
+    REGISTER,
+    RESERVATION_CONFLICT,
+    RESERVE,
+    WRITE_EXCLUSIVE,
+    keys,
+    reservation,
+    reserve_in_cdb,
+    reserve_out_cdb,
+    reserve_out_list,
+)
+
+pytestmark = needs_two_cores
+
+BLOCK = 512
+GOOD = 0
+OTHER_ISID = b"\x80\x00\x00\x00\x00\x42"
+NO_MEDIUM, SANITIZE_FAILED = (2, 0x3A, 0), (3, 0x31, 3)
+
+
+def ready(initiator: Initiator) -> Initiator:
+    """After the unit attentions that wait for it."""
+    eventually(lambda: initiator.execute(cdb.unit_ready()).status == GOOD, "a unit that is ready")
+    return initiator
+
+
+def reserve(initiator: Initiator, action: int, key: int, new: int = 0, flags: int = 0) -> int:
+    cdb_ = reserve_out_cdb(action, WRITE_EXCLUSIVE if action == RESERVE else 0)
+    return initiator.write(cdb_, reserve_out_list(key, new, flags)).status
+
+
+def reserved(initiator: Initiator) -> tuple[tuple[int, list[int]], tuple[int, int] | None]:
+    """Generation and keys, and the reservation."""
+    registered = keys(initiator.read(reserve_in_cdb(READ_KEYS), 1024).data)
+    return registered, reservation(initiator.read(reserve_in_cdb(READ_RESERVATION), 1024).data)
+
+
+def write(initiator: Initiator) -> int:
+    return initiator.write(cdb.write_10(0, 1), bytes(BLOCK), immediate=BLOCK).status
+
+
+def other(target: Target) -> Initiator:
+    return target.connect(isid=OTHER_ISID).login(target.name)
+
+
+def test_reservations_that_no_file_has_outlive_a_worker(cluster: Cluster) -> None:
+    target = cluster.node("disk0")
+    with target.login() as holder, other(target) as guest:
+        for initiator, key in ((holder, 7), (guest, 8)):
+            assert reserve(ready(initiator), REGISTER, 0, key) == GOOD
+        assert reserve(holder, RESERVE, 7) == GOOD
+        before = reserved(holder)
+        assert before == ((2, [7, 8]), (7, WRITE_EXCLUSIVE))
+    for _each in range(2):
+        cluster.kill(1)
+        with target.login() as holder, other(target) as guest:
+            assert reserved(ready(holder)) == before
+            assert write(ready(guest)) == RESERVATION_CONFLICT
+            assert write(holder) == GOOD
+    with target.login() as holder:
+        assert reserve(ready(holder), CLEAR, 7) == GOOD
+    cluster.kill(1)
+    with other(target) as guest:
+        assert reserved(ready(guest)) == ((3, []), None)
+        assert write(guest) == GOOD
+
+
+def test_what_is_saved_over_a_power_cut_is_what_there_is_after_a_worker_was_killed(cluster: Cluster) -> None:
+    target = cluster.node("disk0")
+    with target.login() as initiator:
+        assert reserve(ready(initiator), REGISTER, 0, 7, APTPL) == GOOD
+    # As if it had been killed between the two: the main process knows of the key, no file does.
+    (saved,) = (cluster.engine.state_dir / "reservations").iterdir()
+    text = saved.read_text()
+    saved.unlink()
+    cluster.kill(1)
+    with target.login() as initiator:
+        assert reserved(ready(initiator)) == ((1, [7]), None)
+    assert saved.read_text() == text
+
+
+def test_a_reservation_of_the_connection_ends_with_the_worker(cluster: Cluster) -> None:
+    target = cluster.node("disk0")
+    with target.login() as holder, other(target) as guest:
+        assert ready(holder).execute(cdb.reserve_6()).status == GOOD
+        assert guest.execute(cdb.unit_ready()).status == RESERVATION_CONFLICT
+        cluster.kill(1)
+    with other(target) as guest:
+        assert write(ready(guest)) == GOOD
+
+
+def test_modes_and_access_states_outlive_a_worker(cluster: Cluster) -> None:
+    target = cluster.node("disk0")
+    caching = bytes.fromhex("1a080800ff00")
+    with target.login() as initiator:
+        sense = ready(initiator).read(caching, 255).data
+        assert sense[6] & 0x04  # WCE
+        page = bytes(4) + sense[4:6] + bytes([sense[6] & ~0x04]) + sense[7:]
+        select = bytes((0x15, 0x10, 0, 0, len(page), 0))
+        assert initiator.write(select, page, immediate=len(page)).status == GOOD
+        standby = bytes((0, 0, 0, 0, 1, 0, 0, 1))
+        assert initiator.write(bytes.fromhex("a40a00000000000000080000"), standby, immediate=8).status == GOOD
+        groups = initiator.read(bytes.fromhex("a30a00000000000000ff0000"), 255).data
+        assert (groups[4] & 0x0F, groups[9]) == (1, 1)  # non-optimized, because somebody asked for it
+    cluster.kill(1)
+    with target.login() as initiator:
+        assert not ready(initiator).read(caching, 255).data[6] & 0x04
+        assert initiator.read(bytes.fromhex("a30a00000000000000ff0000"), 255).data == groups
+    # What is configured meanwhile counts.
+    state = {"name": target.name, "pg_tag": 1, "access_state": "optimized"}
+    cluster.engine.rpc("iscsi_target_node_set_access_state", **state)
+    cluster.kill(1)
+    with target.login() as initiator:
+        assert ready(initiator).read(bytes.fromhex("a30a00000000000000ff0000"), 255).data[4] & 0x0F == 0
+
+
+def test_an_ejected_medium_stays_out(cluster: Cluster) -> None:
+    engine = cluster.engine
+    engine.malloc("M", 1)
+    target = cluster.node("disk0")
+    engine.rpc("iscsi_target_node_add_lun", name=target.name, bdev_name="M", lun_id=1, removable=True)
+    with target.login() as initiator:
+        ready(initiator).execute(cdb.unit_ready(), lun=1)
+        assert initiator.execute(bytes.fromhex("1b0000000200"), lun=1).status == GOOD
+    cluster.kill(1)
+    with target.login() as initiator:
+        assert ready(initiator).execute(cdb.unit_ready(), lun=1).response.sense == NO_MEDIUM
+
+
+def test_a_sanitize_that_ends_with_its_worker_has_failed(cluster: Cluster) -> None:
+    engine = cluster.engine
+    engine.rpc("bdev_null_create", name="N0", num_blocks=2048, block_size=BLOCK)
+    engine.rpc("bdev_error_create", base_name="N0")
+    target = cluster.node("disk0", "EE_N0")
+    injection = {"name": "EE_N0", "io_type": "write", "error_type": "pending"}
+    engine.rpc("bdev_error_inject_error", **injection, num=100)
+    overwrite, pattern = bytes.fromhex("4881000000000000") + bytes((8, 0)), bytes((1, 0, 0, 4)) + b"wipe"
+    with target.login() as initiator:
+        assert ready(initiator).write(overwrite, pattern, immediate=len(pattern)).status == GOOD
+        assert initiator.execute(cdb.unit_ready()).response.sense[:2] == (2, 4)
+    cluster.kill(1)
+    with target.login() as initiator:
+        assert initiator.execute(cdb.unit_ready()).response.sense == SANITIZE_FAILED
