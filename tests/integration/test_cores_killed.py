@@ -175,6 +175,32 @@ def test_reservations_that_are_kept_survive_a_worker(cluster: Cluster) -> None:
         assert keys(ready(initiator).read(reserve_in_cdb(READ_KEYS), 1024).data)[1] == [99]
 
 
+@pytest.mark.parametrize("kind", ["file", "tmpfs", "direct", "uring"])
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_file_that_lost_its_name_is_served_on(cluster: Cluster, tmp_path: Path, kind: str, is_replaced: bool) -> None:
+    engine = cluster.engine
+    path = (engine.directory if kind == "tmpfs" else tmp_path) / "disk"
+    if kind == "uring":
+        path.write_bytes(bytes(2**20))
+        engine.rpc("bdev_uring_create", name="Disk", filename=str(path))
+    else:
+        engine.aio("Disk", path, size=2**20, **({"direct": True} if kind == "direct" else {}))
+    target = cluster.node("disk0", "Disk")
+    with target.login() as initiator:
+        assert ready(initiator).write(cdb.write_10(0, 1), content(7)).status == GOOD
+    path.unlink()
+    if is_replaced:
+        path.write_bytes(bytes(2**20))
+    cluster.kill(1)
+    with target.login() as initiator:
+        assert ready(initiator).read(cdb.read_10(0, 1), BLOCK).data == content(7)
+        assert initiator.write(cdb.write_10(0, 1), content(8)).status == GOOD
+    cluster.kill(1)
+    with target.login() as initiator:
+        assert ready(initiator).read(cdb.read_10(0, 1), BLOCK).data == content(8)
+    assert [worker["whole"] for worker in cluster.workers()] == [True, True]
+
+
 def test_a_worker_that_cannot_open_a_disk_serves_the_others(cluster: Cluster, tmp_path: Path) -> None:
     engine = cluster.engine
     engine.aio("A0", tmp_path / "disk", size=2**20)
@@ -182,7 +208,7 @@ def test_a_worker_that_cannot_open_a_disk_serves_the_others(cluster: Cluster, tm
     third = cluster.node("third")
     with lost.login(), third.login():
         assert cluster.worker_of(lost) == cluster.worker_of(third) == 1
-    (tmp_path / "disk").unlink()
+    os.truncate(tmp_path / "disk", 100)
     cluster.kill(1)
     for target in (other, third):
         with target.login() as initiator:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ..bdev.aio import AioBdev
 from ..bdev.base import Bdev
 from ..bdev.malloc import MallocBdev
 from ..bdev.raid import MirrorBdev
@@ -43,6 +44,8 @@ _WAIT_SECONDS: Final = 20.0
 """How long a login waits for the worker that is to serve it."""
 _MOST_WAITING: Final = 4096
 _HISTOGRAM: Final = "bdev_enable_histogram"
+_MAKE: Final = frozenset({"bdev_malloc_create", "bdev_aio_create", "bdev_uring_create"})
+"""What they make workers have in common with the main process."""
 _ATTACH: Final = "bdev_nvme_attach_controller"
 
 
@@ -159,7 +162,7 @@ class Fleet:
                     if method == _ATTACH and params is not None:
                         yield from (Call(*call) for call in internal.stand_ins(engine, params["name"]))
                     elif row.reach is Spread.EVERYWHERE:
-                        yield Call(method, params, self._memory_of(method, params), "STARTUP" if early else "RUNTIME")
+                        yield Call(method, params, self._store_of(method, params), "STARTUP" if early else "RUNTIME")
         yield from (call for name, call in self._histograms.items() if name in engine.bdevs)
 
     def luggage(self, number: int) -> tuple[list[str], luggage.Luggage]:
@@ -214,7 +217,7 @@ class Fleet:
             calls = method.followed_by(self._engine, params or {}, result) if method.followed_by else same
             # The descriptor has to last until it is sent, which may be after the bdev is deleted again.
             phase = "STARTUP" if self._engine.dispatcher.state is State.STARTUP else "RUNTIME"
-            made = [Call(name, given, _copied(self._memory_of(name, given)), phase) for name, given in calls]
+            made = [Call(name, given, _copied(self._store_of(name, given)), phase) for name, given in calls]
         except Exception:  # pylint: disable=broad-except
             _LOG.exception("workers cannot follow %s because of a bug", method.name)
             for member in self.members:
@@ -248,10 +251,13 @@ class Fleet:
             await self._next()
         await asyncio.gather(*(member.caught_up() for member in self.members))
 
-    def _memory_of(self, method: str, params: Mapping[str, Any] | None) -> int | None:
-        if method != "bdev_malloc_create" or params is None:
+    def _store_of(self, method: str, params: Mapping[str, Any] | None) -> int | None:
+        """A descriptor that goes with a call; it is the bdev's."""
+        if method not in _MAKE or params is None:
             return None
         bdev = self._engine.bdevs.get(params["name"])
+        if isinstance(bdev, AioBdev):
+            return bdev.descriptor
         return bdev.shared if isinstance(bdev, MallocBdev) else None
 
     def _take(self, calls: list[Call]) -> None:

@@ -42,7 +42,7 @@ class Call(NamedTuple):
     method: str
     params: Mapping[str, Any] | None
     descriptor: int | None = None
-    """Of the memory of the bdev it makes."""
+    """Of the memory, or of the file, of the bdev it makes."""
     phase: str = "RUNTIME"
 
 
@@ -237,7 +237,11 @@ class Member:
         number = self._next_id = self._next_id + 1
         self._calls[number] = call.method, asyncio.get_running_loop().create_future()
         words = {"op": "call", "id": number, "method": call.method, "params": call.params, "phase": call.phase}
-        channel.send(words, descriptors=() if call.descriptor is None else (call.descriptor,))
+        try:
+            channel.send(words, descriptors=() if call.descriptor is None else (call.descriptor,))
+        except OSError as error:
+            _LOG.error("%s: %s has to do without a descriptor: %s", self, call.method, error)
+            channel.send(words)
 
     async def caught_up(self) -> None:
         """Return when it has done all that it was told."""
