@@ -450,11 +450,14 @@ def test_stopping_leaves_no_process(cluster: Cluster) -> None:
     assert not [pid for pid in processes if is_there(pid)]
 
 
-def test_a_main_process_that_is_killed_takes_its_workers_along(cluster: Cluster) -> None:
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_main_process_that_is_killed_takes_its_workers_along(cluster: Cluster, hangs: bool) -> None:
     target = cluster.node("disk0")
     processes = cluster.processes()
     with target.login() as initiator:
         ready(initiator)
+        if hangs:
+            os.kill(processes[1], signal.SIGSTOP)
         assert cluster.engine.process
         cluster.engine.process.kill()
         cluster.engine.process.wait(20)

@@ -20,7 +20,7 @@ from ..iscsi import luggage, parting
 from ..iscsi.portal import Portal
 from ..iscsi.reception import Arrival
 from ..loop import Loop
-from ..process import Logs, name_process
+from ..process import Logs, die_with_parent, name_process
 from ..rpc.method import RpcError, State
 from ..scsi.device import Device
 from ..scsi.unit import UnitState
@@ -185,6 +185,7 @@ class Follower:
 
 def serve(descriptor: int, spin_microseconds: int) -> None:
     """Be a worker of the main process at the other end of the socket ``descriptor``."""
+    die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they are the main process's
     faulthandler.register(signal.SIGUSR1, all_threads=True)
