@@ -5,16 +5,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+
+import pytest
 from cluster import Cluster, needs_two_cores
 from engine_process import Target, eventually
 from pdu import cdb
-from pdu.initiator import Initiator
+from pdu.initiator import Closed, Initiator
 from pdu.reservation import (
     APTPL,
     CLEAR,
     READ_KEYS,
     READ_RESERVATION,
     REGISTER,
+    REGISTER_AND_IGNORE,
     RESERVATION_CONFLICT,
     RESERVE,
     WRITE_EXCLUSIVE,
@@ -30,7 +36,7 @@ pytestmark = needs_two_cores
 BLOCK = 512
 GOOD = 0
 OTHER_ISID = b"\x80\x00\x00\x00\x00\x42"
-NO_MEDIUM, SANITIZE_FAILED = (2, 0x3A, 0), (3, 0x31, 3)
+NO_MEDIUM, NEXUS_LOST, SANITIZE_FAILED = (2, 0x3A, 0), (6, 0x29, 7), (3, 0x31, 3)
 
 
 def ready(initiator: Initiator) -> Initiator:
@@ -100,8 +106,61 @@ def test_a_reservation_of_the_connection_ends_with_the_worker(cluster: Cluster) 
         assert ready(holder).execute(cdb.reserve_6()).status == GOOD
         assert guest.execute(cdb.unit_ready()).status == RESERVATION_CONFLICT
         cluster.kill(1)
-    with other(target) as guest:
-        assert write(ready(guest)) == GOOD
+    with other(target) as guest, target.login() as holder:
+        for initiator in (guest, holder):
+            assert initiator.execute(cdb.unit_ready()).response.sense == NEXUS_LOST
+            assert write(initiator) == GOOD
+
+
+def test_no_acknowledged_registration_is_lost(cluster: Cluster) -> None:
+    """One key after the other, while its worker is killed again and again."""
+    target = cluster.node("disk0")
+    acknowledged, found, stop = [0], [], threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            try:
+                with target.connect() as initiator:
+                    initiator.login(target.name)
+                    found.append((acknowledged[-1], reserved(ready(initiator))[0][1]))
+                    while not stop.is_set():
+                        assert reserve(initiator, REGISTER_AND_IGNORE, 0, acknowledged[-1] + 1) == GOOD
+                        acknowledged.append(acknowledged[-1] + 1)
+            except (Closed, OSError):
+                continue
+
+    def acknowledge_more() -> None:
+        mark = len(acknowledged) + 50
+        eventually(lambda: len(acknowledged) >= mark, "more keys")
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        for _each in range(4):
+            acknowledge_more()
+            cluster.kill(1)
+        eventually(lambda: len(found) > 4, "what the last one left")
+    finally:
+        stop.set()
+        thread.join()
+    assert found[0] == (0, [])
+    for last, keys_ in found[1:]:
+        assert keys_ in ([last], [last + 1])  # the one under way may have been carried out
+
+
+@pytest.mark.parametrize("which", ["source", "destination", "both"])
+def test_reservations_go_along_whoever_is_killed_meanwhile(cluster: Cluster, which: str) -> None:
+    one, goes = cluster.node("one"), cluster.node("goes")
+    with goes.login() as initiator:
+        assert reserve(ready(initiator), REGISTER, 0, 7) == GOOD
+        assert cluster.worker_of(goes) == 2
+    for number in {"destination": [1], "source": [2], "both": [1, 2]}[which]:
+        os.kill(cluster.pid_of(number), signal.SIGKILL)
+    cluster.engine.rpc("iscsi_target_node_add_lun", name=goes.name, bdev_name="M-one")
+    with goes.login() as initiator, one.login() as stays:
+        assert reserved(ready(initiator))[0][1] == [7]
+        assert reserved(ready(stays))[0][1] == []
+        assert cluster.worker_of(goes) == cluster.worker_of(one) == 1
 
 
 def test_modes_and_access_states_outlive_a_worker(cluster: Cluster) -> None:
@@ -135,11 +194,12 @@ def test_an_ejected_medium_stays_out(cluster: Cluster) -> None:
     target = cluster.node("disk0")
     engine.rpc("iscsi_target_node_add_lun", name=target.name, bdev_name="M", lun_id=1, removable=True)
     with target.login() as initiator:
-        ready(initiator).execute(cdb.unit_ready(), lun=1)
+        assert ready(initiator).execute(cdb.unit_ready(), lun=1).status == GOOD
         assert initiator.execute(bytes.fromhex("1b0000000200"), lun=1).status == GOOD
     cluster.kill(1)
     with target.login() as initiator:
-        assert ready(initiator).execute(cdb.unit_ready(), lun=1).response.sense == NO_MEDIUM
+        assert ready(initiator).execute(cdb.unit_ready(), lun=1).response.sense == NEXUS_LOST
+        assert initiator.execute(cdb.unit_ready(), lun=1).response.sense == NO_MEDIUM
 
 
 def test_a_sanitize_that_ends_with_its_worker_has_failed(cluster: Cluster) -> None:
@@ -155,4 +215,5 @@ def test_a_sanitize_that_ends_with_its_worker_has_failed(cluster: Cluster) -> No
         assert initiator.execute(cdb.unit_ready()).response.sense[:2] == (2, 4)
     cluster.kill(1)
     with target.login() as initiator:
+        assert initiator.execute(cdb.unit_ready()).response.sense == NEXUS_LOST
         assert initiator.execute(cdb.unit_ready()).response.sense == SANITIZE_FAILED

@@ -32,11 +32,11 @@ def test_workers_are_asked_often_only_while_somebody_looks(monkeypatch: pytest.M
         status = made.routes()[("GET", "/status.json")].handler
 
         async def samples_of_a_minute() -> int:
-            before = clock.asked
+            before: int = clock.asked
             for _second in range(60):
                 await made.sample()
                 clock.now += 1
-            return clock.asked - before
+            return int(clock.asked) - before
 
         assert await samples_of_a_minute() == 6
         shown = json.loads((await status(Request("GET", "/status.json", {}, b"", ""))).body)

@@ -138,6 +138,7 @@ class Fleet:
             "number": number,
             "count": len(self.members),
             "core": self.members[number - 1].core,
+            "replaces": self.members[number - 1].restarts > 0,
             "level": engine.logs.level,
             "state_dir": engine.settings.state_dir,
         }

@@ -44,6 +44,8 @@ class Follower:
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._stop = asyncio.Event()
         self._drain_seconds = 0
+        self._replaces = False
+        """There was a worker in this place before."""
         self._asides: set[asyncio.Task[None]] = set()
         self._channel = Channel(sock, self._on_message, self._stop.set)
 
@@ -82,6 +84,7 @@ class Follower:
         engine.become_worker(self._memory, self._report_mirrors)
         engine.target.units.keeper = self
         engine.target.number_apart(words["count"] + 1, number)
+        self._replaces = words["replaces"]
         engine.target.sessions.on_change = self._report_sessions
 
     # -- in order ----------------------------------------------------------------------------------------------------
@@ -108,6 +111,8 @@ class Follower:
         engine = self.engine
         engine.dispatcher.state = State.RUNTIME
         engine.target.start_serving()
+        if self._replaces:
+            engine.target.sessions.others_were_lost()
         gc.collect()
         gc.freeze()
         self._channel.send({"event": "ready"})
