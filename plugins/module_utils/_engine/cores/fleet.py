@@ -18,9 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..bdev.aio import AioBdev
-from ..bdev.base import Bdev
 from ..bdev.malloc import MallocBdev
-from ..bdev.raid import MirrorBdev
 from ..iscsi import luggage
 from ..iscsi.node import TargetNode
 from ..iscsi.reception import Arrival
@@ -33,6 +31,7 @@ from .launch import Launcher
 from .member import Call, Member, all_of
 from .moving import Moving
 from .places import Moves, Places
+from .reports import Reports
 
 if TYPE_CHECKING:
     from ..service import Engine
@@ -79,6 +78,7 @@ class Fleet:
         self._progress = asyncio.Event()
         self._mover: asyncio.Task[None] | None = None
         self._moving = Moving(engine.target, self)
+        self._reports = Reports(engine, self._take)
         self._held: list[Call] | None = None
         self._histograms: dict[str, Call] = {}
         """By bdev those that were enabled: they are no part of the configuration."""
@@ -180,34 +180,7 @@ class Fleet:
         self._engine.target.sessions.elsewhere = sum(member.sessions for member in self.members)
 
     def reported(self, member: Member, words: Mapping[str, Any]) -> None:
-        self._EVENTS[words["event"]](self, member, words)
-
-    def _bases_lost(self, member: Member, words: Mapping[str, Any]) -> None:
-        """A worker's mirrors lost bases: ours and those of the other workers must not come back to them."""
-        for uuid, bases in words["mirrors"].items():
-            mirror = self._bdev(uuid)
-            if isinstance(mirror, MirrorBdev):
-                for lost in [base.name for base in mirror.bases if base.name not in bases]:
-                    _LOG.error("%s met an error of bdev %s", member, lost)
-                    mirror.lose_named(lost)
-                    self._take([Call(internal.LOSE_MIRROR, {"name": mirror.name, "base": lost})])
-
-    def _unit_changed(self, _member: Member, words: Mapping[str, Any]) -> None:
-        """Ours is as the one that is served: whoever serves it next gets it from here."""
-        bdev = self._bdev(words["uuid"])
-        unit = self._engine.target.units.get(bdev) if bdev is not None else None
-        if unit is not None:
-            luggage.unpack_unit(unit, words["unit"])
-
-    def _access_changed(self, _member: Member, words: Mapping[str, Any]) -> None:
-        node = self._engine.target.find_node(words["node"])
-        if node is not None:
-            luggage.unpack_access(node.device, words["access"])
-
-    _EVENTS: Final = {"mirrors": _bases_lost, "unit": _unit_changed, "access": _access_changed}
-
-    def _bdev(self, uuid: str) -> Bdev | None:
-        return self._engine.bdevs.get(uuid) if uuid in self._engine.bdevs else None
+        self._reports.take(member, words)
 
     # -- following ---------------------------------------------------------------------------------------------------
 
