@@ -45,12 +45,16 @@ async def _at_rest(target: IscsiTarget, node: TargetNode) -> None:
     luns = list(node.device.luns.values())
     # FORMAT UNIT and SANITIZE go on without their session.
     erasures = {lun.state.erasure for lun in luns if lun.state.erasure is not None}
-    ended = await asyncio.gather(*(erasure.at_rest(_ERASE_SECONDS, _REST_SECONDS) for erasure in erasures))
-    left = [future for lun in luns for future in target.settling.left_on(lun)]
-    _done, late = await asyncio.wait(left, timeout=_REST_SECONDS) if left else (set(), set())
-    count = len(late) + ended.count(False)
+    ends = [erasure.at_rest(_ERASE_SECONDS, _REST_SECONDS) for erasure in erasures]
+    left = [_is_done(future) for lun in luns for future in target.settling.left_on(lun)]
+    count = (await asyncio.gather(*ends, *left)).count(False)
     if count:
         raise Busy(f"target node {node.name}: its disks still work on {count} commands")
+
+
+async def _is_done(future: asyncio.Future[None]) -> bool:
+    done, _late = await asyncio.wait({future}, timeout=_REST_SECONDS)
+    return bool(done)
 
 
 def take_over(target: IscsiTarget, names: Iterable[str], luggage: packing.Luggage | None) -> None:
