@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import Busy
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi import parting
-from cluster import TWO_CORES, Cluster, is_there, needs_two_cores
+from cluster import TWO_CORES, Cluster, is_there, needs_two_cores, ready
 from engine_process import Engine, Launch, RpcError, Target, eventually, free_port, run
 from in_process import TargetInProcess
 from pdu import cdb, wire
@@ -46,12 +46,6 @@ BLOCK = 512
 GOOD = 0
 NOT_FOUND = (2, 3)
 LUNS_CHANGED = (6, 0x3F, 0x0E)
-
-
-def ready(initiator: Initiator) -> Initiator:
-    """After the unit attentions that wait for it."""
-    eventually(lambda: initiator.execute(cdb.unit_ready()).status == GOOD, "a unit that is ready")
-    return initiator
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from cluster import TWO_CORES, Cluster, is_there, needs_two_cores
+from cluster import TWO_CORES, Cluster, is_there, needs_two_cores, ready
 from engine_process import Launch, Target, die_with_parent, eventually, run
 from pdu import cdb
 from pdu.initiator import Closed, Initiator
@@ -29,12 +29,6 @@ BLOCKS = 8 * 2**20 // BLOCK
 GOOD = 0
 KILLS = 5
 WRITES_BETWEEN = 200
-
-
-def ready(initiator: Initiator) -> Initiator:
-    """After the unit attentions that wait for it."""
-    eventually(lambda: initiator.execute(cdb.unit_ready()).status == GOOD, "a unit that is ready")
-    return initiator
 
 
 class Writer:

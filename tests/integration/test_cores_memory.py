@@ -10,26 +10,11 @@ import signal
 import threading
 
 import pytest
-from cluster import Cluster, needs_two_cores
+from cluster import Cluster, needs_two_cores, ready
 from engine_process import Target, eventually
 from pdu import cdb
+from pdu import reservation as persistent
 from pdu.initiator import Closed, Initiator
-from pdu.reservation import (
-    APTPL,
-    CLEAR,
-    READ_KEYS,
-    READ_RESERVATION,
-    REGISTER,
-    REGISTER_AND_IGNORE,
-    RESERVATION_CONFLICT,
-    RESERVE,
-    WRITE_EXCLUSIVE,
-    keys,
-    reservation,
-    reserve_in_cdb,
-    reserve_out_cdb,
-    reserve_out_list,
-)
 
 pytestmark = needs_two_cores
 
@@ -39,21 +24,17 @@ OTHER_ISID = b"\x80\x00\x00\x00\x00\x42"
 NO_MEDIUM, NEXUS_LOST, SANITIZE_FAILED = (2, 0x3A, 0), (6, 0x29, 7), (3, 0x31, 3)
 
 
-def ready(initiator: Initiator) -> Initiator:
-    """After the unit attentions that wait for it."""
-    eventually(lambda: initiator.execute(cdb.unit_ready()).status == GOOD, "a unit that is ready")
-    return initiator
-
-
 def reserve(initiator: Initiator, action: int, key: int, new: int = 0, flags: int = 0) -> int:
-    cdb_ = reserve_out_cdb(action, WRITE_EXCLUSIVE if action == RESERVE else 0)
-    return initiator.write(cdb_, reserve_out_list(key, new, flags)).status
+    cdb_ = persistent.reserve_out_cdb(action, persistent.WRITE_EXCLUSIVE if action == persistent.RESERVE else 0)
+    return initiator.write(cdb_, persistent.reserve_out_list(key, new, flags)).status
 
 
 def reserved(initiator: Initiator) -> tuple[tuple[int, list[int]], tuple[int, int] | None]:
     """Generation and keys, and the reservation."""
-    registered = keys(initiator.read(reserve_in_cdb(READ_KEYS), 1024).data)
-    return registered, reservation(initiator.read(reserve_in_cdb(READ_RESERVATION), 1024).data)
+    registered = persistent.keys(initiator.read(persistent.reserve_in_cdb(persistent.READ_KEYS), 1024).data)
+    return registered, persistent.reservation(
+        initiator.read(persistent.reserve_in_cdb(persistent.READ_RESERVATION), 1024).data
+    )
 
 
 def write(initiator: Initiator) -> int:
@@ -68,18 +49,18 @@ def test_reservations_that_no_file_has_outlive_a_worker(cluster: Cluster) -> Non
     target = cluster.node("disk0")
     with target.login() as holder, other(target) as guest:
         for initiator, key in ((holder, 7), (guest, 8)):
-            assert reserve(ready(initiator), REGISTER, 0, key) == GOOD
-        assert reserve(holder, RESERVE, 7) == GOOD
+            assert reserve(ready(initiator), persistent.REGISTER, 0, key) == GOOD
+        assert reserve(holder, persistent.RESERVE, 7) == GOOD
         before = reserved(holder)
-        assert before == ((2, [7, 8]), (7, WRITE_EXCLUSIVE))
+        assert before == ((2, [7, 8]), (7, persistent.WRITE_EXCLUSIVE))
     for _each in range(2):
         cluster.kill(1)
         with target.login() as holder, other(target) as guest:
             assert reserved(ready(holder)) == before
-            assert write(ready(guest)) == RESERVATION_CONFLICT
+            assert write(ready(guest)) == persistent.RESERVATION_CONFLICT
             assert write(holder) == GOOD
     with target.login() as holder:
-        assert reserve(ready(holder), CLEAR, 7) == GOOD
+        assert reserve(ready(holder), persistent.CLEAR, 7) == GOOD
     cluster.kill(1)
     with other(target) as guest:
         assert reserved(ready(guest)) == ((3, []), None)
@@ -89,7 +70,7 @@ def test_reservations_that_no_file_has_outlive_a_worker(cluster: Cluster) -> Non
 def test_what_is_saved_over_a_power_cut_is_what_there_is_after_a_worker_was_killed(cluster: Cluster) -> None:
     target = cluster.node("disk0")
     with target.login() as initiator:
-        assert reserve(ready(initiator), REGISTER, 0, 7, APTPL) == GOOD
+        assert reserve(ready(initiator), persistent.REGISTER, 0, 7, persistent.APTPL) == GOOD
     # As if it had been killed between the two: the main process knows of the key, no file does.
     (saved,) = (cluster.engine.state_dir / "reservations").iterdir()
     text = saved.read_text()
@@ -104,7 +85,7 @@ def test_a_reservation_of_the_connection_ends_with_the_worker(cluster: Cluster) 
     target = cluster.node("disk0")
     with target.login() as holder, other(target) as guest:
         assert ready(holder).execute(cdb.reserve_6()).status == GOOD
-        assert guest.execute(cdb.unit_ready()).status == RESERVATION_CONFLICT
+        assert guest.execute(cdb.unit_ready()).status == persistent.RESERVATION_CONFLICT
         cluster.kill(1)
     with other(target) as guest, target.login() as holder:
         for initiator in (guest, holder):
@@ -124,7 +105,7 @@ def test_no_acknowledged_registration_is_lost(cluster: Cluster) -> None:
                     initiator.login(target.name)
                     found.append((acknowledged[-1], reserved(ready(initiator))[0][1]))
                     while not stop.is_set():
-                        assert reserve(initiator, REGISTER_AND_IGNORE, 0, acknowledged[-1] + 1) == GOOD
+                        assert reserve(initiator, persistent.REGISTER_AND_IGNORE, 0, acknowledged[-1] + 1) == GOOD
                         acknowledged.append(acknowledged[-1] + 1)
             except (Closed, OSError):
                 continue
@@ -152,7 +133,7 @@ def test_no_acknowledged_registration_is_lost(cluster: Cluster) -> None:
 def test_reservations_go_along_whoever_is_killed_meanwhile(cluster: Cluster, which: str) -> None:
     one, goes = cluster.node("one"), cluster.node("goes")
     with goes.login() as initiator:
-        assert reserve(ready(initiator), REGISTER, 0, 7) == GOOD
+        assert reserve(ready(initiator), persistent.REGISTER, 0, 7) == GOOD
         assert cluster.worker_of(goes) == 2
     for number in {"destination": [1], "source": [2], "both": [1, 2]}[which]:
         os.kill(cluster.pid_of(number), signal.SIGKILL)
