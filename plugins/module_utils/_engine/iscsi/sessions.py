@@ -9,6 +9,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Iterable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..errors import Busy
@@ -42,7 +43,7 @@ class Sessions(SessionTable):
         """Sessions with the same target that other processes serve."""
         self._departures: set[asyncio.Event] = set()
         self._lost_until = -math.inf
-        """See :meth:`others_were_lost`; on the loop's clock."""
+        """See :meth:`others_were_lost`."""
 
     def others_were_lost(self) -> None:
         """Sessions ended with the process that had them.
@@ -51,7 +52,7 @@ class Sessions(SessionTable):
         more who was there.
         """
         seconds = self._options.default_time2wait + self._options.default_time2retain
-        self._lost_until = asyncio.get_running_loop().time() + seconds
+        self._lost_until = monotonic() + seconds
 
     @property
     def are_all(self) -> bool:
@@ -62,7 +63,7 @@ class Sessions(SessionTable):
 
     def reinstate(self, session: Session) -> None:
         """A new session of a nexus that has one ends the old one (RFC 7143 §6.3.5), and makes room for itself."""
-        was_lost = asyncio.get_running_loop().time() < self._lost_until
+        was_lost = monotonic() < self._lost_until
         if not self._options.allow_duplicated_isid:
             for old in self.same_nexus(session.key):
                 self.end(old, "its initiator logged in again")
