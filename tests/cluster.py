@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import pytest
 from engine_process import Engine, Target, eventually, on_cores
+from pdu import cdb
+from pdu.initiator import Initiator
 
 TWO_CORES: Final = on_cores(2)
 needs_two_cores: Final = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one core only")
@@ -61,6 +63,12 @@ class Cluster:
     def processes(self) -> list[int]:
         assert self.engine.process
         return [self.engine.process.pid, *(worker["pid"] for worker in self.workers())]
+
+
+def ready(initiator: Initiator) -> Initiator:
+    """After the unit attentions that wait for it."""
+    eventually(lambda: initiator.execute(cdb.unit_ready()).status == 0, "a unit that is ready")
+    return initiator
 
 
 def is_there(pid: int) -> bool:

@@ -17,6 +17,7 @@ import pytest
 from control import saved
 from engine_process import Engine, Launch, RpcError, Target, free_port
 from pdu import cdb
+from pdu.reservation import READ_KEYS, REGISTER, keys, reserve_in_cdb, reserve_out_cdb, reserve_out_list
 
 Calls = list[dict[str, Any]]
 
@@ -249,3 +250,14 @@ def test_settings_of_disks_are_put_back_and_a_mirror_keeps_its_disks(engine: Eng
     assert (configuration(engine), engine.rpc("bdev_get_bdevs")) == (before, bdevs)
     engine.rpc("engine_apply", calls=[*calls, call("bdev_null_delete", name="O")])
     assert engine.rpc("bdev_raid_get_bdevs", category="all")[0]["num_base_bdevs_discovered"] == 1
+
+
+def test_what_initiators_set_survives_what_is_undone(target: Target) -> None:
+    with target.login() as initiator:
+        assert initiator.write(reserve_out_cdb(REGISTER), reserve_out_list(0, 7)).status == 0
+    undone = call("iscsi_delete_target_node", name=target.name)
+    with pytest.raises(RpcError, match="nothing was changed"):
+        target.engine.rpc("engine_apply", calls=[undone, WRONG])
+    with target.login() as initiator:
+        initiator.execute(cdb.unit_ready())
+        assert keys(initiator.read(reserve_in_cdb(READ_KEYS), 1024).data)[1] == [7]

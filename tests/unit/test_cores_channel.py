@@ -140,3 +140,31 @@ def test_a_message_that_meets_a_bug_does_not_harm_the_next(caplog: pytest.LogCap
 
     asyncio.run(asyncio.wait_for(talk(), 10))
     assert "because of a bug" in caplog.text
+
+
+def test_whoever_must_not_lose_a_message_can_wait_until_it_is_out() -> None:
+    async def talk() -> None:
+        pair = Pair()
+        pair.sender.send({"number": 1})
+        assert pair.sender.sent() is None  # a process that is killed now has told it
+        pair.sender.send({"number": 2}, bytes(2**22))
+        waits = [pair.sender.sent(), pair.sender.sent()]
+        await asyncio.wait_for(asyncio.gather(*filter(None, waits)), 10)
+        assert pair.sender.sent() is None
+        await pair.until(lambda: len(pair.messages) == 2)
+        pair.close()
+
+    asyncio.run(talk())
+
+
+def test_nobody_waits_for_an_end_that_is_gone() -> None:
+    async def talk() -> None:
+        one, other = socket.socketpair()
+        sender = Channel(one, lambda _message: None, lambda: None)
+        sender.send({}, bytes(2**22))
+        out = sender.sent()
+        assert out is not None
+        other.close()
+        await asyncio.wait_for(asyncio.ensure_future(out), 10)
+
+    asyncio.run(talk())

@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.fleet import Fleet
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.member import Call
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.memory import GivenMemory, NewMemory
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi import parting
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.portal import Portal
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.reception import Arrival
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.process import Logs
@@ -37,7 +38,6 @@ class Recorder:
         self.number = number
         self.ready = True
         self.story = story
-        self.luggage: dict[str, Any] = {"M-other": "packed"}
 
     def call(self, call: Call) -> None:
         self.story.append((self.number, call.method, dict(call.params or {})))
@@ -45,12 +45,11 @@ class Recorder:
     async def caught_up(self) -> None:
         pass
 
-    async def see_off(self, nodes: list[str], _seconds: int, until_rest: bool) -> dict[str, Any]:
+    async def see_off(self, nodes: list[str], _seconds: int, until_rest: bool) -> None:
         self.story.append((self.number, "see_off" if until_rest else "see_off_for_good", nodes))
         await asyncio.sleep(0.01)
-        return self.luggage
 
-    def take_over(self, nodes: list[str], luggage: Mapping[str, Any]) -> None:
+    def take_over(self, nodes: list[str], luggage: Mapping[str, Any] | None) -> None:
         self.story.append((self.number, "take_over", nodes, luggage))
 
     def hand_over(self, arrival: Arrival, _elsewhere: int) -> None:
@@ -92,6 +91,10 @@ class Site:
         self.story.clear()
         return self
 
+    def hear(self, number: int, **words: Any) -> None:
+        """What that worker tells."""
+        self.fleet.reported(self.recorders[number - 1], words)  # type: ignore[arg-type]
+
     def close(self) -> None:
         for group in self.engine.target.portal_groups.values():
             group.close(asyncio.get_running_loop())
@@ -115,7 +118,15 @@ def arrival() -> tuple[Arrival, socket.socket]:
     return Arrival(ours, Portal("127.0.0.1", "3260", 1)), its
 
 
-OTHER = "iqn.2016-06.io.spdk:other"
+ONE, OTHER = "iqn.2016-06.io.spdk:one", "iqn.2016-06.io.spdk:other"
+REGISTERED: dict[str, Any] = {
+    "modes": [False, False, False],
+    "loaded": True,
+    "reservations": {"registrants": [["a,i,0x1", "t,t,0x0001", 1, 7]], "holder": None, "type": None},
+    "aptpl": False,
+    "generation": 1,
+    "erasure": None,
+}
 
 
 # -- the table
@@ -250,8 +261,82 @@ def test_a_node_is_seen_off_before_its_new_worker_learns_of_the_change() -> None
             (1, "iscsi_target_node_add_lun"),
             (2, "iscsi_target_node_add_lun"),
         ]
-        assert site.story[1][2:] == ([OTHER], {"M-other": "packed"})
         assert list(site.fleet.owners.values()) == [1, 1]
+
+    with_site(test)
+
+
+def test_what_a_worker_told_goes_along() -> None:
+    async def test(site: Site) -> None:
+        for name in ("one", "other"):
+            site.hear(2, event="unit", uuid=site.engine.bdevs.get(f"M-{name}").uuid, unit=REGISTERED)
+        site.hear(2, event="unit", uuid="of a bdev that is gone", unit=REGISTERED)
+        await site.rpc("iscsi_target_node_add_lun", name="other", bdev_name="M-one")
+        (taken,) = [each[2:] for each in site.story if each[1] == "take_over"]
+        # Nothing of the disk that the other worker serves already: it knows more.
+        assert taken == ([OTHER], {"units": {"M-other": REGISTERED}, "access": {OTHER: None}})
+        # Had that one been starting, it would get the same with its configuration.
+        names, luggage = site.fleet.luggage(1)
+        assert names == [ONE, OTHER]
+        assert luggage["units"] == {"M-one": REGISTERED, "M-other": REGISTERED}
+        assert site.fleet.luggage(2)[0] == []
+
+    with_site(test)
+
+
+def test_what_was_told_survives_a_transaction_that_fails() -> None:
+    async def test(site: Site) -> None:
+        site.hear(1, event="unit", uuid=site.engine.bdevs.get("M-one").uuid, unit=REGISTERED)
+        calls = [
+            {"method": "iscsi_target_node_remove_lun", "params": {"name": ONE, "lun_id": 0}},
+            {"method": "iscsi_delete_target_node", "params": {"name": "nope"}},
+        ]
+        with pytest.raises(RuntimeError):
+            await site.rpc("engine_apply", calls=calls)
+        assert site.fleet.luggage(1)[1]["units"] == {"M-one": REGISTERED}
+
+    with_site(test)
+
+
+def test_a_node_that_the_main_process_is_not_done_with_is_served_when_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Meanwhile everything else goes on, and the node can be deleted."""
+
+    async def test(site: Site) -> None:
+        working = asyncio.get_running_loop().create_future()
+        monkeypatch.setattr(parting, "_REST_SECONDS", 0.01)
+        monkeypatch.setattr(site.engine.target.settling, "left_on", lambda _lun: [working])
+        owners = {ONE: 1, OTHER: 1}
+        site.fleet.owners.update(owners)
+        moving = site.fleet._moving
+        moves = {name: (0, owner) for name, owner in owners.items()}
+        moving.begin(moves)
+        await moving.go(moves)
+        assert "its disks still work on 1 commands. Until these have ended nobody serves" in caplog.text
+        come, peer = arrival()
+        assert site.fleet.take(site.engine.target.node(ONE), come)
+        await site.rpc("log_set_level", level="ERROR")
+        await asyncio.wait_for(site.rpc("iscsi_delete_target_node", name=OTHER), 5)
+        assert not [each for each in site.story if each[1] in ("take_over", "hand_over")]
+        working.set_result(None)
+        while (1, "hand_over") not in [each[:2] for each in site.story]:
+            await asyncio.sleep(0.001)
+        assert [each[2] for each in site.story if each[1] == "take_over"] == [[ONE]]
+        peer.close()
+
+    with_site(test)
+
+
+def test_what_somebody_set_in_a_worker_is_what_a_new_one_has() -> None:
+    async def test(site: Site) -> None:
+        await site.rpc("iscsi_create_portal_group", tag=1, portals=[{"host": "127.0.0.1", "port": str(free_port())}])
+        await site.rpc("iscsi_target_node_add_pg_ig_maps", name=ONE, pg_ig_maps=[{"pg_tag": 1, "ig_tag": 2}])
+        standby = {"1": [2, 1]}
+        site.hear(1, event="access", node=ONE, access=standby)
+        assert site.fleet.luggage(1)[1]["access"] == {ONE: standby}
+        await site.rpc("iscsi_target_node_set_access_state", name=ONE, pg_tag=1, access_state="optimized")
+        assert site.fleet.luggage(1)[1]["access"] == {ONE: {"1": [0, 2]}}
 
     with_site(test)
 

@@ -6,15 +6,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
+import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.base import BdevRegistry
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.malloc import MallocBdev
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi import parting
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import Busy
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi import luggage, parting
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.auth import Auth
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.target import IscsiTarget
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.reservations import Identity, Reservations
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.unit import UnitState
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.erase import Eraser
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.reservations import Identity
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.sense import SanitizeFailed
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.unit import Modes, UnitState
 
 NAME = "iqn.2016-06.io.spdk:node"
 SAVED: dict[str, Any] = {"registrants": [["a,i,0x1", "t,t,0x0001", 1, 7]], "holder": None, "type": None}
@@ -46,30 +51,70 @@ class Place:
         return self.node.device.luns[0].state
 
 
-def test_reservations_go_along_though_they_are_in_no_file() -> None:
+ANYBODY = Identity("a,i,0x1", "t,t,0x0001", 1)
+
+
+def luggage_of(place: Place) -> luggage.Luggage:
+    packed: luggage.Luggage = json.loads(json.dumps(luggage.pack([place.node])))
+    return packed
+
+
+def test_what_is_in_memory_goes_along() -> None:
     async def move() -> None:
-        files = Files()
-        old, new = Place(files), Place(files)
-        old.unit.reservations.registrants[Identity("a,i,0x1", "t,t,0x0001", 1)] = 7
-        luggage = await parting.see_off(old.target, [NAME], 0, until_rest=True)
+        old, new = Place(Files()), Place(Files())
+        unit = old.unit
+        unit.reservations.register(ANYBODY, [ANYBODY], 0, 7, ignore=False, aptpl=False)
+        unit.modes = Modes(write_cache=False)
+        unit.loaded = False
+        unit.erasure = Eraser.cut_short(unit, sanitizes=True, may_exit=True)
+        await parting.see_off(old.target, [NAME], 0, until_rest=True)
         assert (old.node.moved, new.node.moved) == (True, False)
-        parting.take_over(new.target, [NAME], luggage)
-        assert new.unit.reservations.registrants == {Identity("a,i,0x1", "t,t,0x0001", 1): 7}
+        parting.take_over(new.target, [NAME], luggage_of(old))
+        assert luggage_of(new) == luggage_of(old)
+        assert new.unit.reservations.registrants == {ANYBODY: 7}
         assert not new.unit.reservations.aptpl
+        assert new.unit.write_through
+        assert new.unit.erasure
+        assert isinstance(new.unit.erasure.refusal(), SanitizeFailed)
 
     asyncio.run(move())
 
 
-def test_what_a_process_that_is_gone_saved_is_read() -> None:
+def test_what_was_there_before_does_not_come_back() -> None:
+    async def move() -> None:
+        old, new = Place(Files()), Place(Files())
+        new.unit.reservations.registrants[ANYBODY] = 7
+        new.unit.loaded = False
+        parting.take_over(new.target, [NAME], luggage_of(old))
+        assert luggage_of(new) == luggage_of(old)
+        assert not new.unit.guarded
+
+    asyncio.run(move())
+
+
+def test_a_unit_that_others_show_too_is_left_alone() -> None:
+    async def move() -> None:
+        old, new = Place(Files()), Place(Files())
+        new.unit.reservations.registrants[ANYBODY] = 7
+        parting.take_over(new.target, [NAME], luggage.pack([old.node], without={"M0"}))
+        assert new.unit.reservations.registrants == {ANYBODY: 7}
+
+    asyncio.run(move())
+
+
+def test_files_have_what_came_along() -> None:
+    """Whoever served the node before may have ended before it had saved what it told."""
+
     async def move() -> None:
         files = Files()
-        new = Place(files)
-        files.saved = SAVED
-        parting.take_over(new.target, [NAME], {})
-        assert new.unit.reservations.registrants == {Identity("a,i,0x1", "t,t,0x0001", 1): 7}
-        files.saved = None  # nobody is registered any more
-        parting.take_over(new.target, [NAME], {})
-        assert new.unit.reservations.to_plain() == Reservations().to_plain()
+        old, new = Place(Files()), Place(files)
+        old.unit.reservations.register(ANYBODY, [ANYBODY], 0, 7, ignore=False, aptpl=True)
+        parting.take_over(new.target, [NAME], luggage_of(old))
+        await parting.save_reservations(new.target, [NAME])
+        assert files.saved == SAVED
+        parting.take_over(new.target, [NAME], luggage_of(Place(Files())))
+        await parting.save_reservations(new.target, [NAME])
+        assert files.saved is None
 
     asyncio.run(move())
 
@@ -77,10 +122,61 @@ def test_what_a_process_that_is_gone_saved_is_read() -> None:
 def test_a_node_that_stays_is_as_it_was() -> None:
     async def move() -> None:
         place = Place(Files())
-        place.unit.reservations.registrants[Identity("a,i,0x1", "t,t,0x0001", 1)] = 7
+        place.unit.reservations.registrants[ANYBODY] = 7
         await parting.see_off(place.target, [NAME], 0, until_rest=True)
-        parting.take_over(place.target, [NAME], parting.NOTHING)
+        parting.take_over(place.target, [NAME], None)
         assert not place.node.moved
         assert place.unit.reservations.registrants
 
+    asyncio.run(move())
+
+
+class Erasing:
+    """An erasure whose steps take as long as the test wants."""
+
+    def __init__(self, place: Place) -> None:
+        self.steps = 0
+        self.may_go_on = asyncio.Event()
+        unit = place.unit
+        unit.bdev.num_blocks = 2**20  # many steps
+        self.eraser = Eraser(unit, [self._step], sanitizes=True)
+        self.eraser.begin()
+
+    async def _step(self, _offset: int, _length: int) -> None:
+        self.steps += 1
+        await self.may_go_on.wait()
+
+
+def test_an_erasure_does_not_hold_a_node_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends as failed at its next step, and goes along like that."""
+
+    async def move() -> None:
+        old, new = Place(Files()), Place(Files())
+        erasing = Erasing(old)
+        leaving = asyncio.ensure_future(parting.see_off(old.target, [NAME], 0, until_rest=True))
+        while not erasing.eraser.is_called_off:
+            await asyncio.sleep(0.001)
+        assert not leaving.done()  # nothing lands late
+        erasing.may_go_on.set()
+        await leaving
+        assert erasing.steps == 1
+        parting.take_over(new.target, [NAME], luggage_of(old))
+        assert new.unit.erasure
+        assert isinstance(new.unit.erasure.refusal(), SanitizeFailed)
+
+    monkeypatch.setattr(parting, "_ERASE_SECONDS", 0.01)
+    asyncio.run(move())
+
+
+def test_a_step_of_an_erasure_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def move() -> None:
+        old = Place(Files())
+        erasing = Erasing(old)
+        with pytest.raises(Busy, match="still work on 1 commands"):
+            await parting.see_off(old.target, [NAME], 0, until_rest=True)
+        erasing.may_go_on.set()
+        await parting.at_rest(old.target, [NAME])
+
+    monkeypatch.setattr(parting, "_ERASE_SECONDS", 0.01)
+    monkeypatch.setattr(parting, "_REST_SECONDS", 0.01)
     asyncio.run(move())

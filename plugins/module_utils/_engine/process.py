@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import resource
+import signal
 import sys
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,8 @@ from .errors import EngineError, Invalid
 
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
-_PR_SET_NAME: Final = 15  # linux/prctl.h
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_PR_SET_NAME: Final = 15
 _KEPT_MEMORY: Final = 64 * 1024 * 1024
 
 NOTICE: Final = 25
@@ -101,9 +103,18 @@ def keep_freed_memory() -> None:
 
 def name_process(name: str) -> None:
     """The name of this process in lists of processes: up to 15 bytes (prctl(2), PR_SET_NAME)."""
+    _prctl(_PR_SET_NAME, name.encode()[:15])
+
+
+def die_with_parent() -> None:
+    """Be killed when the thread ends that started this process, even while nothing here can be carried out."""
+    _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def _prctl(option: int, value: int | bytes) -> None:
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
-        prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+        prctl(option, value, 0, 0, 0)
 
 
 class PidFile:

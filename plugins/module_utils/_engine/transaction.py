@@ -139,6 +139,7 @@ class Savepoint:
         self._ports = {name: dict(node.device.ports) for name, node in target.nodes.items()}
         self._histograms = {name: node.device.histogram for name, node in target.nodes.items()}
         self._luns = {name: _luns(node) for name, node in target.nodes.items()}
+        self._units = {unit.bdev.name: unit for unit in target.units}
         self._bdevs: dict[str, Bdev] = {bdev.name: bdev for bdev in engine.bdevs}
         made = {bdev.name: bdev.config() for bdev in engine.bdevs}
         self._recipes = {name: Entry(*call) for name, call in made.items() if call is not None}
@@ -154,6 +155,7 @@ class Savepoint:
         self._restore_objects()
         await self._restore_bdevs()
         self._restore_luns()
+        self._restore_units()
         self._engine.store.unrestored = self._unrestored
 
     def _restore_portals(self) -> None:
@@ -234,6 +236,13 @@ class Savepoint:
                 if lun_id in node.device.luns and node.device.luns[lun_id].mask != lun.mask:
                     node.device.mask(lun_id, lun.mask)
             node.device.sort(luns)
+
+    def _restore_units(self) -> None:
+        """A unit that nobody showed for a moment has its reservations and modes back."""
+        for unit in self._engine.target.units:
+            before = self._units.get(unit.bdev.name)
+            if before is not None and before is not unit:
+                unit.resume(before)
 
 
 def _luns(node: TargetNode) -> dict[int, _Lun]:

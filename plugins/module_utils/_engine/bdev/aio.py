@@ -94,10 +94,12 @@ class AioBdev(Bdev):
         sparse: bool = False,
         direct: bool = False,
         guard: BusGuard | None = None,
+        opened: int | None = None,
     ) -> AioBdev:
         """Open ``filename``; ``size`` in bytes makes or grows the file. ``block_size`` 0 is the store's own.
 
-        ``direct`` leaves the page cache out. With a ``guard`` a file on tmpfs is written as memory is.
+        ``direct`` leaves the page cache out. With a ``guard`` a file on tmpfs is written as memory is. ``opened`` as
+        :func:`backing.open_backing` takes it.
 
         Raises Invalid or, for what the operating system refuses, EngineError.
         """
@@ -115,7 +117,7 @@ class AioBdev(Bdev):
                 direct_io.switch_on(backing.fd, what)
                 direct_io.check_block(backing.fd, what, block_size or backing.block_size, backing.size)
 
-        backing = open_backing(name, filename, readonly, size, sparse, suit)
+        backing = open_backing(name, filename, readonly, size, sparse, suit, opened)
         try:
             return cls(name, filename, backing, block_size, submit, readonly, fallocate, uuid, sparse, direct, guard)
         except BaseException:
@@ -219,6 +221,11 @@ class AioBdev(Bdev):
         self.memory = None
         self._unmap_but(0)
         self.lends_memory = False
+
+    @property
+    def descriptor(self) -> int:
+        """Of the store; it is the device's."""
+        return self._fd
 
     def _map(self, size: int) -> None:
         """On tmpfs: lend the page cache itself to READs."""

@@ -38,10 +38,12 @@ def open_backing(
     size: int | None,
     sparse: bool,
     suit: Callable[[Backing], None] | None = None,
+    opened: int | None = None,
 ) -> Backing:
     """Open ``filename`` for bdev ``name``; with ``size`` (bytes) make a missing file or grow a smaller one.
 
-    ``suit`` raises EngineError for what the bdev cannot be made of.
+    ``suit`` raises EngineError for what the bdev cannot be made of. ``opened`` is a descriptor of the store, which
+    stays the caller's: that store is opened once more, whatever has its name now.
 
     A new file is private to its owner. Unless ``sparse``, its space is taken now, so that a full disk shows here and
     not under a later WRITE; what could not be made whole is taken back. Raises EngineError, whose errno is the
@@ -52,9 +54,9 @@ def open_backing(
     created = False
     try:
         try:
-            fd = os.open(filename, flags)
+            fd = os.open(filename if opened is None else f"/proc/self/fd/{opened}", flags)
         except FileNotFoundError:
-            if size is None or readonly:
+            if size is None or readonly or opened is not None:
                 raise
             fd = os.open(filename, flags | os.O_CREAT | os.O_EXCL, 0o600)
             created = True

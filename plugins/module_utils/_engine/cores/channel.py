@@ -17,7 +17,7 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, Callable, Final, NamedTuple
 
 _LOG = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ class Channel:
         """Of one message each."""
         self._unsent: deque[tuple[memoryview, tuple[int, ...]]] = deque()
         self._closed = False
+        self._sent: asyncio.Future[None] | None = None
+        """Done when nothing is unsent; there when somebody waits for that."""
         self._loop.add_reader(sock, self._on_readable)
 
     @property
@@ -67,6 +69,14 @@ class Channel:
         if len(self._unsent) == 1:
             self._send_queued()
 
+    def sent(self) -> Awaitable[None] | None:
+        """What to wait for until the other end can read everything, even when this process ends; None when it can."""
+        if not self._unsent:
+            return None
+        if self._sent is None:
+            self._sent = self._loop.create_future()
+        return asyncio.shield(self._sent)
+
     def _send_queued(self) -> None:
         """As much as the socket takes; the rest when it takes more."""
         while self._unsent:
@@ -83,6 +93,12 @@ class Channel:
                 self._unsent.popleft()
             else:
                 self._unsent[0] = (view[sent:], ())
+        self._tell_sent()
+
+    def _tell_sent(self) -> None:
+        waiting, self._sent = self._sent, None
+        if waiting is not None:
+            waiting.set_result(None)
 
     def _on_writable(self) -> None:
         self._loop.remove_writer(self._socket)
@@ -146,6 +162,7 @@ class Channel:
         for _view, descriptors in self._unsent:
             _close_all(descriptors)
         self._unsent.clear()
+        self._tell_sent()
         for received in self._descriptors:
             _close_all(received)
         self._descriptors.clear()

@@ -17,9 +17,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ..bdev.aio import AioBdev
 from ..bdev.malloc import MallocBdev
-from ..bdev.raid import MirrorBdev
-from ..iscsi import parting
+from ..iscsi import luggage
 from ..iscsi.node import TargetNode
 from ..iscsi.reception import Arrival
 from ..rpc.exposition import Family, Sample
@@ -29,7 +29,9 @@ from ..rpc.metrics_merging import Ledger
 from . import ownership
 from .launch import Launcher
 from .member import Call, Member, all_of
+from .moving import Moving
 from .places import Moves, Places
+from .reports import Reports
 
 if TYPE_CHECKING:
     from ..service import Engine
@@ -37,12 +39,12 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 _START_SECONDS: Final = 60.0
-_MOVE_SECONDS: Final = 5
-"""How long initiators have to log out before they are dropped, when their target node goes to another worker."""
 _WAIT_SECONDS: Final = 20.0
 """How long a login waits for the worker that is to serve it."""
 _MOST_WAITING: Final = 4096
 _HISTOGRAM: Final = "bdev_enable_histogram"
+_MAKE: Final = frozenset({"bdev_malloc_create", "bdev_aio_create", "bdev_uring_create"})
+"""What they make workers have in common with the main process."""
 _ATTACH: Final = "bdev_nvme_attach_controller"
 
 
@@ -75,7 +77,8 @@ class Fleet:
         """Steps so far."""
         self._progress = asyncio.Event()
         self._mover: asyncio.Task[None] | None = None
-        self._moving: set[str] = set()
+        self._moving = Moving(engine.target, self)
+        self._reports = Reports(engine, self._take)
         self._held: list[Call] | None = None
         self._histograms: dict[str, Call] = {}
         """By bdev those that were enabled: they are no part of the configuration."""
@@ -114,6 +117,7 @@ class Fleet:
         self._waiting.clear()
         if self._mover is not None:
             self._mover.cancel()
+        self._moving.close()
         await asyncio.gather(*(member.stop(seconds) for member in self.members))
         self._launcher.close()
 
@@ -134,6 +138,7 @@ class Fleet:
             "number": number,
             "count": len(self.members),
             "core": self.members[number - 1].core,
+            "replaces": self.members[number - 1].restarts > 0,
             "level": engine.logs.level,
             "state_dir": engine.settings.state_dir,
         }
@@ -158,27 +163,24 @@ class Fleet:
                     if method == _ATTACH and params is not None:
                         yield from (Call(*call) for call in internal.stand_ins(engine, params["name"]))
                     elif row.reach is Spread.EVERYWHERE:
-                        yield Call(method, params, self._memory_of(method, params), "STARTUP" if early else "RUNTIME")
+                        yield Call(method, params, self._store_of(method, params), "STARTUP" if early else "RUNTIME")
         yield from (call for name, call in self._histograms.items() if name in engine.bdevs)
+
+    def luggage(self, number: int) -> tuple[list[str], luggage.Luggage]:
+        names = [name for name, owner in self.owners.items() if owner == number]
+        return names, self._moving.luggage(names)
 
     def is_ready(self, member: Member) -> None:
         del member
         if all(each.ready for each in self.members):
             self._are_all_ready.set()
-        self._let_in()
+        self.let_in()
 
     def counted(self) -> None:
         self._engine.target.sessions.elsewhere = sum(member.sessions for member in self.members)
 
     def reported(self, member: Member, words: Mapping[str, Any]) -> None:
-        """A worker's mirrors lost bases: ours and those of the other workers must not come back to them."""
-        for uuid, bases in words["mirrors"].items():
-            mirror = self._engine.bdevs.get(uuid) if uuid in self._engine.bdevs else None
-            if isinstance(mirror, MirrorBdev):
-                for lost in [base.name for base in mirror.bases if base.name not in bases]:
-                    _LOG.error("%s met an error of bdev %s", member, lost)
-                    mirror.lose_named(lost)
-                    self._take([Call(internal.LOSE_MIRROR, {"name": mirror.name, "base": lost})])
+        self._reports.take(member, words)
 
     # -- following ---------------------------------------------------------------------------------------------------
 
@@ -189,7 +191,7 @@ class Fleet:
             calls = method.followed_by(self._engine, params or {}, result) if method.followed_by else same
             # The descriptor has to last until it is sent, which may be after the bdev is deleted again.
             phase = "STARTUP" if self._engine.dispatcher.state is State.STARTUP else "RUNTIME"
-            made = [Call(name, given, _copied(self._memory_of(name, given)), phase) for name, given in calls]
+            made = [Call(name, given, _copied(self._store_of(name, given)), phase) for name, given in calls]
         except Exception:  # pylint: disable=broad-except
             _LOG.exception("workers cannot follow %s because of a bug", method.name)
             for member in self.members:
@@ -223,16 +225,19 @@ class Fleet:
             await self._next()
         await asyncio.gather(*(member.caught_up() for member in self.members))
 
-    def _memory_of(self, method: str, params: Mapping[str, Any] | None) -> int | None:
-        if method != "bdev_malloc_create" or params is None:
+    def _store_of(self, method: str, params: Mapping[str, Any] | None) -> int | None:
+        """A descriptor that goes with a call; it is the bdev's."""
+        if method not in _MAKE or params is None:
             return None
         bdev = self._engine.bdevs.get(params["name"])
+        if isinstance(bdev, AioBdev):
+            return bdev.descriptor
         return bdev.shared if isinstance(bdev, MallocBdev) else None
 
     def _take(self, calls: list[Call]) -> None:
         self._made += 1
         moves = self._places.after([call.method for call in calls])
-        self._moving |= moves.keys()
+        self._moving.begin(moves)
         self._steps.append(_Step(calls, moves))
         if self._mover is None:
             self._advance()
@@ -244,7 +249,7 @@ class Fleet:
                 return
             self._tell(self._steps.popleft())
         self._tell_progress()
-        self._let_in()
+        self.let_in()
 
     def _tell(self, step: _Step) -> None:
         for member in self.members:
@@ -289,38 +294,14 @@ class Fleet:
     # -- moving ------------------------------------------------------------------------------------------------------
 
     async def _move_and_go_on(self, moves: Moves) -> None:
-        try:
-            pairs: dict[tuple[int, int], list[str]] = {}
-            for name, pair in moves.items():
-                pairs.setdefault(pair, []).append(name)
-            await asyncio.gather(*(member.caught_up() for member in self.members))
-            await asyncio.gather(*(self._move(names, *pair) for pair, names in pairs.items()))
-        except Exception:  # pylint: disable=broad-except
-            _LOG.exception("target nodes could not be moved because of a bug")
-        self._moving -= moves.keys()
+        await self._moving.go(moves)
         self._mover = None
         self._tell(self._steps.popleft())
         self._advance()
 
-    async def _move(self, names: list[str], source: int, destination: int) -> None:
-        _LOG.warning(
-            "%s: served by %s from now on instead of %s, because of a bdev they share with others; their initiators "
-            "log in anew",
-            *(", ".join(names), _who(destination), _who(source)),
-        )
-        target = self._engine.target
-        if source == ownership.MAIN:
-            luggage = await parting.see_off(target, names, _MOVE_SECONDS, until_rest=True)
-        else:
-            luggage = await self.members[source - 1].see_off(names, _MOVE_SECONDS, until_rest=True)
-        if destination == ownership.MAIN:
-            parting.take_over(target, names, luggage)
-        else:
-            self.members[destination - 1].take_over(names, luggage)
-
     async def see_off(self, node: TargetNode, seconds: int) -> None:
         """See :class:`iscsi.reception.Elsewhere`."""
-        while node.name in self._moving:
+        while self._moving.ends_soon(node.name):
             await self._next()
         owner = self.owners.get(node.name, ownership.MAIN)
         if owner != ownership.MAIN:
@@ -330,7 +311,7 @@ class Fleet:
         """See :class:`iscsi.reception.Elsewhere`."""
         owner = self.owners.get(node.name, ownership.MAIN)
         if owner != ownership.MAIN:
-            self.members[owner - 1].take_over([node.name], parting.NOTHING)
+            self.members[owner - 1].take_over([node.name], None)
 
     # -- logins ------------------------------------------------------------------------------------------------------
 
@@ -344,7 +325,7 @@ class Fleet:
         elif len(self._waiting) < _MOST_WAITING:
             loop = asyncio.get_running_loop()
             self._waiting.append(_Waiting(node, arrival, loop.time() + _WAIT_SECONDS))
-            loop.call_later(_WAIT_SECONDS + 0.1, self._let_in)
+            loop.call_later(_WAIT_SECONDS + 0.1, self.let_in)
         else:
             arrival.sock.close()
         return True
@@ -365,7 +346,7 @@ class Fleet:
         others = sum(each.sessions for each in self.members if each is not member)
         member.hand_over(arrival, others + len(self._engine.target.sessions))
 
-    def _let_in(self) -> None:
+    def let_in(self) -> None:
         """Whoever waits for what is there now goes on; who waited too long is to come again."""
         now = asyncio.get_running_loop().time()
         waiting, self._waiting = self._waiting, []
@@ -380,10 +361,6 @@ class Fleet:
             else:
                 _LOG.warning("a login to target node %s is dropped: nobody serves that node now", each.node.name)
                 each.arrival.sock.close()
-
-
-def _who(number: int) -> str:
-    return "the main process" if number == ownership.MAIN else f"worker {number}"
 
 
 def _copied(descriptor: int | None) -> int | None:

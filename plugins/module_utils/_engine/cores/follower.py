@@ -11,17 +11,19 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any
 
 from ..bdev.raid import MirrorBdev
 from ..errors import Busy
-from ..iscsi import parting
+from ..iscsi import luggage, parting
 from ..iscsi.portal import Portal
 from ..iscsi.reception import Arrival
 from ..loop import Loop
-from ..process import Logs, name_process
+from ..process import Logs, die_with_parent, name_process
 from ..rpc.method import RpcError, State
+from ..scsi.device import Device
+from ..scsi.unit import UnitState
 from ..service import Engine, Settings, WorkerPlace
 from .channel import Channel, Message
 from .memory import GivenMemory
@@ -30,7 +32,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class Follower:
-    """Does what comes over the channel, until it is told to stop or the main process is gone."""
+    """Does what comes over the channel, until it is told to stop or the main process is gone.
+
+    It is the keeper (see :class:`scsi.unit.Keeper`) of the worker's units: the main process has what they have.
+    """
 
     def __init__(self, sock: socket.socket, logs: Logs) -> None:
         self._logs = logs
@@ -39,6 +44,8 @@ class Follower:
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._stop = asyncio.Event()
         self._drain_seconds = 0
+        self._replaces = False
+        """There was a worker in this place before."""
         self._asides: set[asyncio.Task[None]] = set()
         self._channel = Channel(sock, self._on_message, self._stop.set)
 
@@ -75,7 +82,9 @@ class Follower:
         place = WorkerPlace(number, words["count"], words["state_dir"])
         self._engine = engine = Engine(Settings(socket="", cpumask=f"[{words['core']}]", worker=place), self._logs)
         engine.become_worker(self._memory, self._report_mirrors)
+        engine.target.units.keeper = self
         engine.target.number_apart(words["count"] + 1, number)
+        self._replaces = words["replaces"]
         engine.target.sessions.on_change = self._report_sessions
 
     # -- in order ----------------------------------------------------------------------------------------------------
@@ -102,6 +111,8 @@ class Follower:
         engine = self.engine
         engine.dispatcher.state = State.RUNTIME
         engine.target.start_serving()
+        if self._replaces:
+            engine.target.sessions.others_were_lost()
         gc.collect()
         gc.freeze()
         self._channel.send({"event": "ready"})
@@ -117,7 +128,12 @@ class Follower:
             target.admit(Arrival(socket.socket(fileno=descriptor), portal, message.data, words["answered"]))
 
     async def _take_over(self, message: Message) -> None:
-        parting.take_over(self.engine.target, message.words["nodes"], message.words["luggage"])
+        target, words = self.engine.target, message.words
+        parting.take_over(target, words["nodes"], words["luggage"])
+        try:
+            await parting.save_reservations(target, words["nodes"])
+        except OSError as error:
+            _LOG.error("reservations that have to survive a power loss are not saved: %s", error)
 
     # -- beside ------------------------------------------------------------------------------------------------------
 
@@ -140,9 +156,8 @@ class Follower:
     async def _see_off(self, words: Mapping[str, Any]) -> None:
         answer: dict[str, Any] = {"answer": words["id"]}
         try:
-            answer["result"] = await parting.see_off(
-                self.engine.target, words["nodes"], words["seconds"], words["until_rest"]
-            )
+            await parting.see_off(self.engine.target, words["nodes"], words["seconds"], words["until_rest"])
+            answer["result"] = True
         except Busy as error:
             answer["error"] = str(error)
         except Exception as error:  # pylint: disable=broad-except
@@ -160,12 +175,22 @@ class Follower:
         """At once: a worker may be killed as soon as it answered what a mirror alone has."""
         self._channel.send({"event": "mirrors", "mirrors": self._mirrors()})
 
+    def unit_changed(self, unit: UnitState) -> None:
+        self._channel.send({"event": "unit", "uuid": unit.bdev.uuid, "unit": luggage.pack_unit(unit)})
+
+    def access_changed(self, device: Device) -> None:
+        self._channel.send({"event": "access", "node": device.name, "access": luggage.pack_access(device)})
+
+    def kept(self) -> Awaitable[None] | None:
+        return self._channel.sent()
+
     def _report_sessions(self, count: int) -> None:
         self._channel.send({"event": "sessions", "count": count})
 
 
 def serve(descriptor: int, spin_microseconds: int | None) -> None:
     """Be a worker of the main process at the other end of the socket ``descriptor``."""
+    die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they are the main process's
     faulthandler.register(signal.SIGUSR1, all_threads=True)

@@ -28,6 +28,8 @@ class Launcher:
     def launch(self) -> tuple[subprocess.Popen[Any], socket.socket]:
         """A new worker, and our end of the socket pair to it. Raises OSError.
 
+        To be called in the main thread: the worker is killed when the thread ends that started it.
+
         It has a session of its own, so that what is typed at a terminal reaches the main process first.
         """
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
+from ..iscsi.luggage import Luggage
 from ..iscsi.reception import Arrival
 from ..process import NOTICE
 from .channel import Channel, Message
@@ -41,7 +42,7 @@ class Call(NamedTuple):
     method: str
     params: Mapping[str, Any] | None
     descriptor: int | None = None
-    """Of the memory of the bdev it makes."""
+    """Of the memory, or of the file, of the bdev it makes."""
     phase: str = "RUNTIME"
 
 
@@ -56,6 +57,9 @@ class Host(Protocol):
 
     def configuration(self) -> Iterable[Call]:
         """The live one, as calls."""
+
+    def luggage(self, number: int) -> tuple[list[str], Luggage]:
+        """The target nodes of that worker, and what they and their units have in memory."""
 
     def is_ready(self, member: Member) -> None:
         """It serves from now on."""
@@ -160,6 +164,7 @@ class Member:
             for call in self._host.configuration():
                 self._send_call(call, channel)
             self.follows = True
+            self.take_over(*self._host.luggage(self.number))
             self._got_on = asyncio.get_running_loop().time()
             channel.send({"op": "begin"})
         except Exception:  # pylint: disable=broad-except
@@ -232,7 +237,11 @@ class Member:
         number = self._next_id = self._next_id + 1
         self._calls[number] = call.method, asyncio.get_running_loop().create_future()
         words = {"op": "call", "id": number, "method": call.method, "params": call.params, "phase": call.phase}
-        channel.send(words, descriptors=() if call.descriptor is None else (call.descriptor,))
+        try:
+            channel.send(words, descriptors=() if call.descriptor is None else (call.descriptor,))
+        except OSError as error:
+            _LOG.error("%s: %s has to do without a descriptor: %s", self, call.method, error)
+            channel.send(words)
 
     async def caught_up(self) -> None:
         """Return when it has done all that it was told."""
@@ -251,21 +260,20 @@ class Member:
         """The result of a method there. Raises WorkerGone."""
         return await self._ask({"op": "ask", "method": method, "params": params}, _ASK_SECONDS)
 
-    async def see_off(self, nodes: list[str], seconds: int, until_rest: bool) -> dict[str, Any]:
-        """As :func:`iscsi.parting.see_off`. A worker that ends meanwhile leaves nothing, but is gone afterwards."""
+    async def see_off(self, nodes: list[str], seconds: int, until_rest: bool) -> None:
+        """As :func:`iscsi.parting.see_off`. A worker that cannot is gone afterwards."""
         process = self._process
         try:
             words = {"op": "see_off", "nodes": nodes, "seconds": seconds, "until_rest": until_rest}
-            luggage: dict[str, Any] = await self._ask(words, None)
+            await self._ask(words, None)
         except WorkerGone as gone:
             if process is not None and self._has_served:
                 self.give_up(f"it cannot let go of its target nodes: {gone}")
                 await _gone(process)
-            return {}
-        return luggage
 
-    def take_over(self, nodes: list[str], luggage: Mapping[str, Any]) -> None:
-        if self._channel is not None:
+    def take_over(self, nodes: list[str], luggage: Luggage | None) -> None:
+        """As :func:`iscsi.parting.take_over`. Who has no configuration yet gets the luggage with it."""
+        if self.follows and self._channel is not None:
             self._channel.send({"op": "take_over", "nodes": nodes, "luggage": luggage})
 
     async def _ask(self, words: dict[str, Any], seconds: float | None) -> Any:

@@ -1,7 +1,11 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Memory of bdevs that outlives a worker: the main process makes and keeps it, workers map it."""
+"""What bdevs are made of and outlives a worker: the main process has it open, workers get it with the call.
+
+Memory it makes and keeps. Files and disks workers open once more by its descriptor: the same store, though its name
+may be gone or another's by then.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +20,18 @@ class Memory(Protocol):
     def get(self, name: str, num_blocks: int, block_size: int) -> int:
         """A descriptor of memory for a bdev, which the caller owns. Raises EngineError."""
 
+    def store(self) -> int | None:
+        """A descriptor, which the caller owns, of the file or disk of a bdev that others have already; else None."""
+
 
 class NewMemory:
     """In the main process."""
 
     def get(self, name: str, num_blocks: int, block_size: int) -> int:
         return shared_memory(name, num_blocks, block_size)
+
+    def store(self) -> int | None:
+        return None
 
 
 class GivenMemory:
@@ -38,7 +48,11 @@ class GivenMemory:
 
     def get(self, name: str, num_blocks: int, block_size: int) -> int:
         del num_blocks, block_size
-        given, self._given = self._given, None
+        given = self.store()
         if given is None:
             raise EngineError(f"bdev {name}: the main process did not hand over its memory")
+        return given
+
+    def store(self) -> int | None:
+        given, self._given = self._given, None
         return given

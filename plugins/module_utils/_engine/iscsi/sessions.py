@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Iterable
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from ..errors import Busy
@@ -40,6 +42,17 @@ class Sessions(SessionTable):
         self.elsewhere = 0
         """Sessions with the same target that other processes serve."""
         self._departures: set[asyncio.Event] = set()
+        self._lost_until = -math.inf
+        """See :meth:`others_were_lost`."""
+
+    def others_were_lost(self) -> None:
+        """Sessions ended with the process that had them.
+
+        Whoever comes in the time for which they would have been kept learns that the nexus was lost: nobody knows any
+        more who was there.
+        """
+        seconds = self._options.default_time2wait + self._options.default_time2retain
+        self._lost_until = monotonic() + seconds
 
     @property
     def are_all(self) -> bool:
@@ -50,12 +63,14 @@ class Sessions(SessionTable):
 
     def reinstate(self, session: Session) -> None:
         """A new session of a nexus that has one ends the old one (RFC 7143 §6.3.5), and makes room for itself."""
+        was_lost = monotonic() < self._lost_until
         if not self._options.allow_duplicated_isid:
             for old in self.same_nexus(session.key):
                 self.end(old, "its initiator logged in again")
-                if session.nexus is not None:
-                    for lun_id in session.nexus.device.luns:
-                        session.nexus.attend(lun_id, NexusLossOccurred)
+                was_lost = True
+        if was_lost and session.nexus is not None:
+            for lun_id in session.nexus.device.luns:
+                session.nexus.attend(lun_id, NexusLossOccurred)
         away = self.oldest_away()
         if away is not None and self.are_all:
             self.end(away, "its place (max_sessions) is needed")

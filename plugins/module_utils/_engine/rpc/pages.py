@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections import deque
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 _JSON: Final = "application/json"
 _HISTORY: Final = 300
-"""Samples; one a second."""
+"""Samples; one a second while somebody looks."""
+_LOOKS_SECONDS: Final = 60.0
+"""How long after it was asked for the status somebody looks."""
+_RARELY_SECONDS: Final = 10.0
+"""From one sample to the next when nobody does: all workers have to be asked for it."""
 _SHOWN: Final = 500
 """Target nodes and connections on the status page; it says how many there are besides."""
 
@@ -37,6 +42,7 @@ class Pages:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._history: deque[list[float]] = deque(maxlen=_HISTORY)
+        self._looked_at = self._sampled_at = -math.inf
 
     def routes(self) -> Mapping[tuple[str, str], Route]:
         # SPDK's HTTP proxy takes calls under any path.
@@ -50,7 +56,14 @@ class Pages:
         }
 
     async def sample(self) -> None:
-        """To be called once a second: note the totals of all disks, and count commands before their numbers wrap."""
+        """To be called once a second: note the totals of all disks, and count commands before their numbers wrap.
+
+        While nobody looks at the status page that is done more rarely.
+        """
+        now = time.monotonic()
+        if now - self._looked_at > _LOOKS_SECONDS and now - self._sampled_at < _RARELY_SECONDS:
+            return
+        self._sampled_at = now
         counters = await everywhere.all_counters(self._engine)
         totals = [sum(column) for column in zip([0] * 4, *counters.values())]
         self._history.append([round(time.monotonic(), 3), *totals])
@@ -80,6 +93,7 @@ class Pages:
         return Response(PAGE, "text/html; charset=utf-8", headers=(policy, ("Referrer-Policy", "no-referrer")))
 
     async def _status(self, _request: Request) -> Response:
+        self._looked_at = time.monotonic()
         return Response(json.dumps(await self._state(), separators=(",", ":")).encode(), _JSON)
 
     async def _state(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Awaitable
 from typing import Final
 
 from ..bdev.base import Buffer
@@ -38,11 +39,11 @@ def report(task: Task) -> Buffer:
     return (struct.pack(">L", len(groups)) + groups)[:allocation]
 
 
-def change(task: Task) -> None:
+def change(task: Task) -> Awaitable[None] | None:
     """SET TARGET PORT GROUPS: all changes or none."""
     data, device = bytes(task.data_out), task.nexus.device
     if not data:
-        return
+        return None
     if len(data) < 4 or len(data) % 4:
         raise ParameterListLengthError()
     states: dict[int, State] = {}
@@ -55,3 +56,4 @@ def change(task: Task) -> None:
             raise InvalidFieldInParameters(byte=at, bit=3)
         states[tag] = state
     device.set_access(states, task.nexus)
+    return device.units.keeper.kept() if device.units.keeper is not None else None

@@ -91,7 +91,15 @@ class Device:
         self._refresh()
         if changed:
             self._tell_all(AccessStateChanged, own)
+            if self.units.keeper is not None and self.nexuses:  # else whoever asked for it knows
+                self.units.keeper.access_changed(self)
         return bool(changed)
+
+    def restore_access(self, states: dict[int, State], causes: dict[int, Cause]) -> None:
+        """Let access states be what they were in another process; nobody is logged in."""
+        self.ports.update(states)
+        self.causes = causes
+        self._refresh()
 
     def _refresh(self) -> None:
         for lun in self.luns.values():

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Awaitable
 from typing import Callable, Final
@@ -51,6 +52,14 @@ class Eraser:
         self.may_exit = False
         """AUSE: after a failure, EXIT FAILURE MODE brings the unit back."""
         self._task: asyncio.Task[None] | None = None
+        self.is_called_off = False
+
+    @classmethod
+    def cut_short(cls, state: UnitState, sanitizes: bool, may_exit: bool) -> Eraser:
+        """One that did not come to its end where the unit was served before."""
+        eraser = cls(state, [], sanitizes)
+        eraser.failed, eraser.may_exit = True, may_exit
+        return eraser
 
     def refusal(self) -> ScsiError:
         if self.failed:
@@ -62,7 +71,7 @@ class Eraser:
     def begin(self) -> asyncio.Task[None]:
         """What becomes of it; OSError leaves the unit unusable until an erasure succeeds."""
         self._state.erasure = self
-        self._state.refresh()
+        self._state.changed()
         self._task = asyncio.get_running_loop().create_task(self._run())
         self._task.add_done_callback(self._done_with)
         return self._task
@@ -72,6 +81,8 @@ class Eraser:
         try:
             for step in self._passes:
                 for offset in range(0, bdev.size, _STEP):
+                    if self.is_called_off:
+                        raise OSError(errno.ECANCELED, "its target node went to another process meanwhile")
                     await step(offset, min(_STEP, bdev.size - offset))
                     self._done += min(_STEP, bdev.size - offset)
                     await asyncio.sleep(0)  # memory is erased at once, and others are waiting
@@ -80,7 +91,17 @@ class Eraser:
             self.failed = True
             raise
         self._state.erasure = None
-        self._state.refresh()
+        self._state.changed()
+
+    async def at_rest(self, seconds: float, more_seconds: float) -> bool:
+        """See :class:`unit.Erasure`."""
+        if self._task is None:
+            return True
+        done, _late = await asyncio.wait({self._task}, timeout=seconds)
+        if not done:
+            self.is_called_off = True
+            done, _late = await asyncio.wait({self._task}, timeout=more_seconds)
+        return bool(done)
 
     def _done_with(self, task: asyncio.Task[None]) -> None:
         self._task = None
@@ -197,7 +218,7 @@ async def _exit_failure_mode(task: Task) -> None:
         if not state.erasure.failed or not state.erasure.may_exit:
             raise state.erasure.refusal()
         state.erasure = None
-        state.refresh()
+        state.changed()
 
 
 def _unless_at_work(begin: Handler) -> Handler:

@@ -41,9 +41,11 @@ async def start_stop(task: Task) -> None:
         await store.flush(state.bdev)
     if flags & _LOAD_EJECT and state.loaded is not bool(start):
         state.loaded = bool(start)
-        state.refresh()
+        kept = state.changed()
         if state.loaded:
             state.tell_others(task.nexus, MediumMayHaveChanged)
+        if kept is not None:
+            await kept
 
 
 def prevent_allow(task: Task) -> None:

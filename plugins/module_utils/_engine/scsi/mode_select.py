@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Callable, Final
 
 from .device import Task
@@ -26,33 +27,34 @@ def _set_control(modes: Modes, body: bytes) -> Modes:
 _SET: Final[dict[int, Callable[[Modes, bytes], Modes]]] = {CACHING: _set_caching, CONTROL: _set_control}
 
 
-def select_6(task: Task) -> None:
+def select_6(task: Task) -> Awaitable[None] | None:
     """MODE SELECT(6)."""
-    _select(task, header=4, descriptors=slice(3, 4), long_lba=None)
+    return _select(task, header=4, descriptors=slice(3, 4), long_lba=None)
 
 
-def select_10(task: Task) -> None:
+def select_10(task: Task) -> Awaitable[None] | None:
     """MODE SELECT(10)."""
-    _select(task, header=8, descriptors=slice(6, 8), long_lba=4)
+    return _select(task, header=8, descriptors=slice(6, 8), long_lba=4)
 
 
-def _select(task: Task, header: int, descriptors: slice, long_lba: int | None) -> None:
+def _select(task: Task, header: int, descriptors: slice, long_lba: int | None) -> Awaitable[None] | None:
     if not task.cdb[1] & _PAGE_FORMAT:
         raise InvalidFieldInCdb(byte=1, bit=4)
     if task.cdb[1] & _SAVE:
         raise InvalidFieldInCdb(byte=1, bit=0)
     data, lun = bytes(task.data_out), task.unit
     if not data:
-        return
+        return None
     if len(data) < header:
         raise ParameterListLengthError()
     size = int.from_bytes(data[descriptors], "big")
     _check_descriptor(lun, data[header : header + size], size, long_lba is not None and bool(data[long_lba] & 0x01))
     modes = _changed(lun.state.modes, data, header + size)
-    if modes != lun.state.modes:
-        lun.state.modes = modes
-        lun.state.refresh()
-        lun.state.tell_others(task.nexus, ModeParametersChanged)
+    if modes == lun.state.modes:
+        return None
+    lun.state.modes = modes
+    lun.state.tell_others(task.nexus, ModeParametersChanged)
+    return lun.state.changed()
 
 
 def _check_descriptor(lun: LogicalUnit, given: bytes, size: int, long_lba: bool) -> None:

@@ -226,7 +226,8 @@ _REGISTERS: Final = frozenset({0x00, 0x06})
 
 
 async def out(task: Task) -> None:
-    """PERSISTENT RESERVE OUT. It is answered when what has to survive a power loss is on stable storage."""
+    """PERSISTENT RESERVE OUT. It is answered when what has to survive a power loss is on stable storage, and the rest
+    where it survives this process."""
     action = task.cdb[1] & 0x1F
     data = bytes(task.data_out)
     if len(data) < _LIST.size:
@@ -243,10 +244,12 @@ async def out(task: Task) -> None:
     saved = reservations.saved()
     order = _Order(task, reservations, task.nexus.identity, key, action_key, flags, data)
     notices = _ACTIONS[action][1](order)
-    state.refresh()
+    kept = state.changed()
     state.notify(notices)
     if store is not None and reservations.saved() != saved:
         await store.save(state.bdev.uuid, reservations.saved())
+    if kept is not None:
+        await kept
 
 
 def _check_length(action: int, data: bytes, flags: int) -> None:

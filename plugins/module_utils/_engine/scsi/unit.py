@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -55,9 +55,18 @@ class Erasure(Protocol):
     """FORMAT UNIT or SANITIZE at work, or how it failed."""
 
     failed: bool
+    sanitizes: bool
+    may_exit: bool
+    """A failure need not be mended by another erasure."""
 
     def refusal(self) -> ScsiError:
         """What other commands are told meanwhile."""
+
+    async def at_rest(self, seconds: float, more_seconds: float) -> bool:
+        """Wait until nothing is erased any more; after ``seconds`` it fails at its next step.
+
+        False when even that did not come within ``more_seconds``.
+        """
 
 
 class Modes(NamedTuple):
@@ -71,11 +80,25 @@ class Modes(NamedTuple):
     """SWP"""
 
 
+class Keeper(Protocol):
+    """Keeps elsewhere what is in this process's memory, so that it outlives the process."""
+
+    def unit_changed(self, unit: UnitState) -> None:
+        """Reservations, mode parameters, the medium or an erasure."""
+
+    def access_changed(self, device: Device) -> None:
+        """The access states of a target node."""
+
+    def kept(self) -> Awaitable[None] | None:
+        """What to wait for before a change is answered; None when what was told so far is safe already."""
+
+
 class UnitState:
     """What everybody who uses a bdev shares, whichever target node, LUN or portal they come through."""
 
-    def __init__(self, bdev: Bdev) -> None:
+    def __init__(self, bdev: Bdev, keeper: Keeper | None = None) -> None:
         self.bdev = bdev
+        self._keeper = keeper
         self.luns: list[LogicalUnit] = []
         self.gate = Gate()
         self.reservations = Reservations()
@@ -99,6 +122,14 @@ class UnitState:
             or self.gate.closed
             or any(lun.readonly or lun.device.restricts_access for lun in self.luns)
         )
+
+    def changed(self) -> Awaitable[None] | None:
+        """To be called after every change of what outlives sessions; gives what to wait for before it is answered."""
+        self.refresh()
+        if self._keeper is None:
+            return None
+        self._keeper.unit_changed(self)
+        return self._keeper.kept()
 
     def let_in(self) -> None:
         """Start the commands that waited for others to finish."""
@@ -155,12 +186,19 @@ class UnitState:
             if nexus.identity in victims and nexus.abort is not None:
                 nexus.abort(lun)
 
+    def resume(self, before: UnitState) -> None:
+        """Be what the unit was before it was forgotten."""
+        self.reservations, self.modes, self.loaded = before.reservations, before.modes, before.loaded
+        if before.erasure is not None and before.erasure.failed:
+            self.erasure = before.erasure
+        self.changed()
+
     def reset(self) -> None:
         """Logical unit reset (SAM-5 §6.3.3): what is not meant to last goes; everybody learns of it."""
         self.reservations.reserved_by = None
         self.prevented.clear()
         self.modes = Modes()
-        self.refresh()
+        self.changed()
         for nexus, lun in self.nexuses():
             nexus.attend(lun.id, BusDeviceReset)
 
@@ -239,26 +277,27 @@ class Units:
 
     def __init__(self, store: ReservationStore | None = None) -> None:
         self.store = store
+        self.keeper: Keeper | None = None
+        """To be set before there are units."""
         self._by_bdev: dict[Bdev, UnitState] = {}
 
     def __iter__(self) -> Iterator[UnitState]:
         return iter(self._by_bdev.values())
 
+    def get(self, bdev: Bdev) -> UnitState | None:
+        """None when nobody shows the bdev."""
+        return self._by_bdev.get(bdev)
+
     def share(self, bdev: Bdev) -> UnitState:
         """The state of ``bdev``; made, and its reservations restored, for the first who shows it."""
         state = self._by_bdev.get(bdev)
         if state is None:
-            state = self._by_bdev[bdev] = UnitState(bdev)
-            self.load(state)
+            state = self._by_bdev[bdev] = UnitState(bdev, self.keeper)
+            saved = self.store.load(bdev.uuid) if self.store else None
+            if saved is not None:
+                state.reservations.restore(saved)
+            state.refresh()
         return state
-
-    def load(self, state: UnitState) -> None:
-        """Let the reservations be those that were saved last."""
-        state.reservations = Reservations()
-        saved = self.store.load(state.bdev.uuid) if self.store else None
-        if saved is not None:
-            state.reservations.restore(saved)
-        state.refresh()
 
     def has_room_for_use(self) -> bool:
         """May one more initiator be counted by its name?"""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import time
 from collections.abc import Mapping
@@ -161,11 +162,29 @@ async def aio_create(
 ) -> str:
     """Ours: ``size`` (bytes; makes or grows the file), ``sparse`` (do not reserve its space), ``direct`` (O_DIRECT)."""
     del nowait  # RWF_NOWAIT is used wherever the kernel takes it
+    options = {
+        "block_size": block_size,
+        "readonly": readonly,
+        "fallocate": fallocate,
+        "uuid": uuid,
+        "size": size,
+        "sparse": sparse,
+        "direct": direct,
+    }
+    return await open_store(engine, AioBdev, name, filename, options)
+
+
+async def open_store(engine: Engine, kind: type[AioBdev], name: str, filename: str, options: Mapping[str, Any]) -> str:
+    """Make a bdev of that kind, whose ``open`` takes the options."""
     engine.bdevs.check_free(name)
+    opened = engine.memory.store() if engine.memory is not None else None
     given = (name, filename, engine.pool.share().submit)
-    bdev = await engine.submit(
-        AioBdev.open, *given, block_size, readonly, fallocate, uuid, size, sparse, direct, engine.guard
-    )
+    opening = functools.partial(kind.open, *given, **options, guard=engine.guard, opened=opened)
+    try:
+        bdev = await engine.submit(opening)
+    finally:
+        if opened is not None:
+            os.close(opened)
     return register(engine, bdev)
 
 

@@ -5,24 +5,20 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Final
 
 from ...bdev.uring import UringBdev
 from ...facts import MAX_BDEV_NAME_BYTES
 from ..method import DECODE_FAILED, Errors, Method, Spread, Subject
 from ..schema import UINT32_MAX, integer, optional, required, string
-from .bdev import grown, made_again, of_kind, register, unregister
+from .bdev import grown, made_again, of_kind, open_store, unregister
 
 if TYPE_CHECKING:
     from ...service import Engine
 
 
 async def create(engine: Engine, name: str, filename: str, block_size: int, uuid: str | None) -> str:
-    engine.bdevs.check_free(name)
-    opened = functools.partial(UringBdev.open, block_size=block_size, uuid=uuid, guard=engine.guard)
-    bdev = await engine.submit(opened, name, filename, engine.pool.share().submit)
-    return register(engine, bdev)
+    return await open_store(engine, UringBdev, name, filename, {"block_size": block_size, "uuid": uuid})
 
 
 async def rescan(engine: Engine, name: str) -> bool:
