@@ -27,8 +27,8 @@ from benchmark.clients import ClientError, Clients, compile_light
 from benchmark.disks import Disks, file_system
 from benchmark.lines import FAILED, Line
 from benchmark.noise import Noise
-from benchmark.processes import awake, send
-from benchmark.results import NOISY, Sample, judge
+from benchmark.processes import Share, awake, send
+from benchmark.results import CLIENT, NOISY, Sample, judge
 from benchmark.rows import ROWS, Row, chosen
 from benchmark.servers import STARTS, LeftOut, Server, Setting, python_version, spdk_program
 from benchmark.works import WORKS, Work
@@ -131,8 +131,9 @@ class Comparison:
         with awake(server.pid()):
             for disk in work.disks or server.spread:
                 server.url(disk)  # made and served before the time is taken
-            with Noise(all_cores, [server.pid()]) as noise:
+            with Noise(all_cores, [server.pid()]) as noise, Share() as of_a_core:
                 figures = work.measure(server, clients, seconds)
+        figures[CLIENT] = of_a_core.share / len(clients.cores)
         return Sample(work.key, name, number, figures, 0.0 if work.long else noise.share)
 
 

@@ -36,7 +36,7 @@ def _row(line: Line) -> str:
     against = " ".join(
         filter(None, (_NAMES.get(line.against, line.against), number(line.theirs) if line.theirs else ""))
     )
-    verdict = line.note if line.result is None else line.verdict.lower()
+    verdict = line.note if line.result is None else "; ".join(filter(None, (line.verdict.lower(), line.note)))
     return f"| {line.title} | {ours} | {against} | {outcome(line)} | {wanted(line)} | {verdict} |"
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -55,6 +57,25 @@ def stat_times(text: str) -> tuple[float, float]:
     """User and system time of what /proc/PID/stat says; the name in it may hold spaces and parentheses."""
     fields = text.rpartition(")")[2].split()
     return int(fields[11]) / TICKS, int(fields[12]) / TICKS
+
+
+class Share:
+    """What children of this process that ended within worked, as part of a core."""
+
+    share = 0.0
+
+    def __enter__(self) -> Share:
+        self._begin = time.monotonic()
+        self._worked = self._of_children()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.share = (self._of_children() - self._worked) / max(time.monotonic() - self._begin, 0.001)
+
+    @staticmethod
+    def _of_children() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
 
 
 def resident(pids: Iterable[int]) -> int:

@@ -14,6 +14,10 @@ from benchmark.rows import Goal, Row
 
 NOISY: Final = 0.25
 """Part of a core that others may use before a measurement does not count."""
+CLIENT: Final = "client"
+"""The figure that every measurement has: part of its cores that the client used."""
+_FULL: Final = 0.93
+"""Part from which on the client is what limits."""
 
 
 class Sample(NamedTuple):
@@ -42,7 +46,7 @@ def median(samples: list[Sample], figure: str) -> Median | None:
     used = quiet(samples)
     if not used:
         return None
-    value = statistics.median(sample.figures[figure] for sample in used)
+    value = statistics.median(sample.figures.get(figure, 0.0) for sample in used)
     return Median(value, len(used), len(samples) - len(used), max(sample.noise for sample in used))
 
 
@@ -67,6 +71,9 @@ def _line(row: Row, goal: Goal, samples: list[Sample], missing: Mapping[str, str
     targets = [row.subject, *([goal.against] if goal.against and not goal.part else [])]
     reasons = [missing.get(target) or missing.get(f"{row.work} on {target}") or "" for target in targets]
     note = "; ".join(dict.fromkeys(filter(None, reasons)))
+    client = of(row.subject, CLIENT)
+    if row.figure == "rate" and client and client.value >= _FULL:
+        note = "; ".join(filter(None, (note, "the client's core is full")))
     used = [each for each in (ours, theirs) if each]
     if result is not None and max(each.noise for each in used) > NOISY:
         note = "; ".join(filter(None, (note, "disturbed by other load")))

@@ -8,6 +8,8 @@ from __future__ import annotations
 import cProfile
 import os
 import pstats
+import subprocess
+import sys
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +19,7 @@ from benchmark.bench import Comparison
 from benchmark.clients import ClientError, Load, iscsi_perf_rate, light_options, light_report, qemu_img_seconds
 from benchmark.disks import Disks
 from benchmark.lines import Line, number, outcome, wanted
-from benchmark.processes import stat_times
+from benchmark.processes import Share, stat_times
 from benchmark.profile import shares
 from benchmark.results import NOISY, Sample, judge, median
 from benchmark.rows import K_IOPS, MILLISECONDS, ROWS, Goal, Row, chosen
@@ -116,6 +118,20 @@ def test_when_all_rounds_are_disturbed_they_count_and_it_is_said() -> None:
 def test_a_rate_is_held_against_the_others(rate: float, verdict: str) -> None:
     line = judged(ROW, sample("openlun", rate), sample("tgtd", 1000), sample("spdk", 1))
     assert (line.ours, line.theirs, line.verdict) == (rate / 1000, 1.0, verdict)
+
+
+@pytest.mark.parametrize(("client", "note"), [(0.99, "the client's core is full"), (0.6, "")])
+def test_who_could_not_ask_for_more_is_told(client: float, note: str) -> None:
+    line = judged(ROW, sample("openlun", 100, client=client), sample("tgtd", 60, client=0.2))
+    assert line.note == note
+
+
+def test_what_clients_work_is_told_as_part_of_a_core() -> None:
+    with Share() as idle:
+        subprocess.run(["sleep", "0.2"], check=True)
+    with Share() as busy:
+        subprocess.run([sys.executable, "-c", "while __import__('time').process_time() < 0.2: pass"], check=True)
+    assert idle.share < busy.share <= 1.1
 
 
 def test_of_processor_time_less_is_better() -> None:

@@ -194,10 +194,11 @@ class AioBdev(Bdev):
         os.fdatasync(self._fd)
 
     def _tell_time(self) -> None:
-        """What is written as memory does not change the file's time of modification."""
+        """What is written as memory does not always change the file's time of modification."""
         if self.touched:
             self.touched = False
-            os.utime(self._fd)
+            with contextlib.suppress(OSError):
+                os.utime(self._fd)
 
     def unmap(self, offset: int, length: int) -> Awaitable[None]:
         self._forget_mapping()
@@ -289,8 +290,7 @@ class AioBdev(Bdev):
 
     def _close_file(self) -> None:
         """What comes too late must not find another file under the same number."""
-        with contextlib.suppress(OSError):
-            self._tell_time()
+        self._tell_time()
         fd, self._fd = self._fd, -1
         os.close(fd)
         self._kernel_wanted = False
