@@ -106,11 +106,15 @@ def test_the_file_has_what_was_written_at_once_and_its_time_tells_after_a_flush(
         assert served.path.stat().st_mtime > 1
 
 
-def test_reads_that_wait_in_the_socket_are_not_changed_by_a_later_write(served: Served) -> None:
+@pytest.mark.parametrize("digests", ["None", "CRC32C"])
+def test_reads_that_wait_in_the_socket_are_not_changed_by_a_later_write(served: Served, digests: str) -> None:
     blocks = 512
     before = served.path.read_bytes()[: blocks * BLOCK]
     after = random.Random(2).randbytes(blocks * BLOCK)
-    with served.target.login(FirstBurstLength="262144") as initiator:
+    keys = {"FirstBurstLength": "262144", "MaxRecvDataSegmentLength": "262144"}
+    with DigestInitiator(("127.0.0.1", served.target.port)) as initiator:
+        initiator.login(served.target.name, HeaderDigest=digests, DataDigest=digests, **keys)
+        initiator.execute(cdb.unit_ready())
         reads = [initiator.command(cdb.read_10(0, blocks), flags=READ, length=len(before)) for _each in range(32)]
         write = initiator.command(cdb.write_10(0, blocks), flags=WRITE, length=len(after), data=after)
         initiator.send(*reads, write)

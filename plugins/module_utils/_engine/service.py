@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import faulthandler
 import functools
-import gc
 import hashlib
 import logging
 import os
@@ -30,7 +29,7 @@ from .iscsi.target import IscsiTarget
 from .loop import Loop
 from .persistence import StateFile, Store
 from .pool import Pool
-from .process import NOTICE, Logs, PidFile, keep_freed_memory, parse_cpumask, pin, raise_file_limit
+from .process import NOTICE, Logs, PidFile, end_starting, keep_freed_memory, parse_cpumask, pin, raise_file_limit
 from .replay import replay, usable
 from .reservation_files import ReservationFiles
 from .rpc.dispatch import Dispatcher
@@ -53,8 +52,6 @@ _LOG = logging.getLogger(__name__)
 
 _POOL_THREADS: Final = 32
 _FLUSH_SECONDS: Final = 30.0
-_GC_FIRST_GENERATION: Final = 50_000
-"""The data path makes no cycles; the collector has little to find and should look rarely."""
 
 
 class WorkerPlace(NamedTuple):
@@ -170,9 +167,7 @@ class Engine:
         else:
             await self._initialize(sections)
             await self._listen()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_GC_FIRST_GENERATION, 20, 50)
+        end_starting()
         notify_systemd("READY=1")
         _LOG.log(NOTICE, "openlun-iscsi %s serves RPC on %s (pid %d)", __version__, self.settings.socket, os.getpid())
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import gc
 import logging
 import signal
 import socket
@@ -20,7 +19,7 @@ from ..iscsi import luggage, parting
 from ..iscsi.portal import Portal
 from ..iscsi.reception import Arrival
 from ..loop import Loop
-from ..process import Logs, die_with_parent, name_process
+from ..process import Logs, die_with_parent, end_starting, name_process
 from ..rpc.method import RpcError, State
 from ..scsi.device import Device
 from ..scsi.unit import UnitState
@@ -113,8 +112,7 @@ class Follower:
         engine.target.start_serving()
         if self._replaces:
             engine.target.sessions.others_were_lost()
-        gc.collect()
-        gc.freeze()
+        end_starting()
         self._channel.send({"event": "ready"})
 
     async def _connection(self, message: Message) -> None:

@@ -38,6 +38,8 @@ _WRITING: Final = pdu.SCSI_COMMAND << 8 | pdu.FINAL | pdu.WRITE
 """Opcode and flags of a command that is not immediate, and brings all of its data along."""
 _BUT_ATTRIBUTE: Final = 0xFFF8
 _MASK: Final = 0xFFFFFFFF
+_CHUNK: Final = 28 * 1024
+"""Bytes of READ data with digests after which answers are sent: the peer can check these while more are made."""
 _LAST: Final = _MASK - SHARED_BUFFER // pdu.HEADER
 """As far as serial numbers (RFC 1982) can be counted up here without caring for their end."""
 
@@ -79,6 +81,7 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
     if exp_cmd_sn == limit or exp_cmd_sn > _LAST or stat_sn > _LAST or limit > _LAST:
         return at
     room = OUTPUT_LIMIT - connection.out_bytes
+    chunk = _CHUNK if data_digest else room
     first_sn, told = exp_cmd_sn, 0
     bytes_read = writes = bytes_written = 0
     while end - at >= head:
@@ -117,7 +120,7 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
                 out.append(digest)
             bytes_read += length
             at = start
-            if bytes_read > room:
+            if bytes_read > chunk:
                 end = at
         elif code in _WRITE and lengths == length and what & _BUT_ATTRIBUTE == _WRITING:
             stop = start + length

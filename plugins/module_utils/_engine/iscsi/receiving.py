@@ -256,6 +256,8 @@ class Receiver(Sender):
         while end - at >= pdu.HEADER:
             began, at = at, self.hurry(view, at, end)
             if at != began:
+                if at < end:
+                    self.flush()
                 if self._halted:
                     break
                 continue
