@@ -106,6 +106,8 @@ class Connection(Worker):
         self.takes_immediate_data = agreed.flag("ImmediateData")
         self.handlers = full_feature.DISCOVERY_HANDLERS if session.node is None else full_feature.HANDLERS
         self.begin_digests(agreed.header_digest, agreed.data_digest)
+        if self.digests:
+            self.target.note_digests()
         self.limit_output(agreed.peer_receive_limit)
         self.target.sessions.connection_joins(self, session)
         if session.nexus is not None:

@@ -111,3 +111,6 @@ def _googles() -> Callable[[Buffer], int]:
 
 crc32c: Final = _best()
 """The CRC32C of ``data``, whose bytes go on the wire in little-endian order (RFC 7143 §13.1, Appendix A)."""
+
+IN_PYTHON: Final = crc32c is _pure
+"""Neither package is there, so that digests are dear."""
