@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any, Callable, Final, NamedTuple
 
 from ..errors import Invalid
+from . import beneath
 from .base import Bdev, Buffer
 
 _LOG = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class RaidBdev(Bdev):
         return self.bases
 
     def flush(self) -> Awaitable[None] | None:
-        return _all_done([base.flush() for base in self.bases])
+        return _all_done([beneath.flush(base) for base in self.bases])
 
     def close(self) -> None:
         """The bases have their own ends."""
@@ -118,7 +119,7 @@ class _Scattered(RaidBdev):
     def write(self, offset: int, data: Buffer) -> Awaitable[None] | None:
         view, at, pending = memoryview(data), 0, []
         for piece in self.pieces(offset, len(data)):
-            pending.append(piece.base.write(piece.offset, view[at : at + piece.length]))
+            pending.append(beneath.write(piece.base, piece.offset, view[at : at + piece.length]))
             at += piece.length
         return _all_done(pending)
 
@@ -237,7 +238,7 @@ class MirrorBdev(RaidBdev):
         pending: list[tuple[Bdev, Awaitable[None]]] = []
         for base in list(self.bases):
             try:
-                result = base.write(offset, data)
+                result = beneath.write(base, offset, data)
             except OSError as error:
                 pending.append((base, _failed(error)))
             else:
@@ -290,7 +291,7 @@ LEVELS: Final = {"raid0": "raid0", "0": "raid0", "raid1": "raid1", "1": "raid1",
 
 def _read(piece: Piece) -> Buffer | Awaitable[Buffer]:
     """Data that is ours: a base may lend its memory to whoever asks it, who is not the one that sends it."""
-    result = piece.base.read(piece.offset, piece.length)
+    result = beneath.read(*piece)
     return bytes(result) if piece.base.lends_memory and isinstance(result, _PLAIN) else result
 
 
