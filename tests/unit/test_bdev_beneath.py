@@ -14,8 +14,10 @@ import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.base import Bdev
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.delay import LATENCIES, DelayBdev
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.error import ErrorBdev, Injection
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.histogram import Histogram
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.malloc import MallocBdev
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.raid import make
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.tap import tap_of
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.virtual import PassthruBdev, SplitBdev
 
 BLOCK = 512
@@ -145,6 +147,14 @@ def test_what_fails_on_top_is_none_beneath() -> None:
     with pytest.raises(OSError, match="injected"):
         bdev.read(0, BLOCK)
     assert (base.stats.errors, counts(base)["read"]) == (0, (0, 0))
+
+
+def test_a_histogram_of_what_is_beneath_counts_it_too() -> None:
+    base, histogram = MallocBdev("B", BLOCKS, BLOCK), Histogram()
+    bdev = PassthruBdev("P", base)
+    tap_of(base).set_histogram(histogram)
+    bdev.read(0, BLOCK)
+    assert sum(histogram.buckets) == base.stats.read.operations == 1
 
 
 def test_what_ends_after_a_reset_counts_anew() -> None:
