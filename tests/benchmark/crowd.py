@@ -24,7 +24,7 @@ from pdu.initiator import Initiator
 from pdu.wire import Pdu
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-KIB_A_SESSION: Final = 64
+KIB_A_SESSION: Final = 4
 CORE_SHARE: Final = 0.01
 STORM_A_SECOND: Final = 100
 

@@ -143,6 +143,20 @@ def test_unmap_and_what_is_copied_count_for_the_bdev(target: Counted) -> None:
     assert target.counts("operations_total", A) == {"read": 0, "write": 0, "other": 2}
 
 
+def test_what_is_beneath_counts_as_what_is_on_top(target: Counted) -> None:
+    with target.initiator(A) as initiator:
+        for lun in (1, 2):
+            assert initiator.write(cdb.write_10(0, 4), bytes(4 * BLOCK), immediate=4 * BLOCK, lun=lun).status == 0
+            assert initiator.read(cdb.read_10(0, 8), 8 * BLOCK, lun=lun).status == 0
+    for top, beneath in (("D1", "M1"), ("EE_M2", "M2")):
+        for key in ("num_read_ops", "bytes_read", "num_write_ops", "bytes_written"):
+            assert 0 < target.iostat(beneath)[key] == target.iostat(top)[key]
+    assert 0 < target.iostat("M1")["read_latency_ticks"] < target.iostat("D1")["read_latency_ticks"]
+    assert 'openlun_bdev_bytes_total{bdev="M1",operation="read"} 4096\n' in target.metrics()
+    target.engine.rpc("bdev_reset_iostat", name="M1")
+    assert (target.iostat("M1")["num_read_ops"], target.iostat("D1")["num_read_ops"]) == (0, 1)
+
+
 def test_an_aborted_command_is_counted_when_it_ends() -> None:
     with TargetInProcess() as target, target.login() as initiator:
         target.hold()

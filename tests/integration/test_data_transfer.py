@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from engine_process import Target
+from engine_process import Launch, Target
 from pdu import cdb, wire
 from pdu.initiator import Initiator
 from pdu.wire import RESERVED_TAG, Pdu, parse_text
@@ -22,6 +22,7 @@ ILLEGAL_REQUEST = 5
 WRITE = wire.FINAL | wire.WRITE | wire.SIMPLE
 READ = wire.FINAL | wire.READ | wire.SIMPLE
 PROTOCOL_ERROR, SNACK_REJECT, DATA_ACK, INVALID_FIELD = 4, 3, 8, 9
+OUT_OF_ORDER, INCORRECT_AMOUNT = (0xB, 0x4B, 0), (0xB, 0x0C, 0x0D)
 
 
 def pattern(size: int, seed: int = 1) -> bytes:
@@ -93,11 +94,91 @@ def test_a_burst_with_the_tag_of_another_is_refused_and_nothing_is_written(
     before = initiator.read(cdb.read_10(100, 12), 12 * BLOCK).data
     wrong = initiator.data_out(command.itt, r2ts[1].ttt, 0, bytes(2048), data_sn=0, final=True)
     assert rejected(initiator, wrong) == PROTOCOL_ERROR
-    assert initiator.finish(command).response.sense == (0xB, 0x4B, 0)
+    assert initiator.finish(command).response.sense == OUT_OF_ORDER
     assert initiator.read(cdb.read_10(100, 12), 12 * BLOCK).data == before
 
 
 # -- lengths
+
+
+@pytest.fixture(params=["in a row", "one by one"])
+def either(launch: Launch, request: pytest.FixtureRequest) -> Target:
+    """A LUN whose READs and WRITEs are handled in a row, and one that shows another bdev's memory."""
+    engine = launch()
+    bdev = engine.malloc("Disk0", 1)
+    if request.param == "one by one":
+        engine.rpc("bdev_passthru_create", base_bdev_name=bdev, name="Pass0")
+        bdev = "Pass0"
+    engine.initiator_group()
+    return Target(engine, engine.portal_group(), engine.node("either", bdev))
+
+
+@pytest.mark.parametrize("more", [b"", bytes(BLOCK)], ids=["complete", "more to come"])
+@pytest.mark.parametrize("final", [0, wire.FINAL], ids=["unsolicited", "solicited"])
+def test_more_immediate_data_than_the_first_burst_is_refused(either: Target, more: bytes, final: int) -> None:
+    with either.login(FirstBurstLength="1024") as initiator:
+        whole = initiator.write(cdb.write_10(0, 2), pattern(2 * BLOCK), immediate=2 * BLOCK)
+        assert whole.status == GOOD
+        length = 3 * BLOCK + len(more)
+        command = initiator.command(
+            cdb.write_10(0, length // BLOCK),
+            flags=wire.WRITE | wire.SIMPLE | final,
+            length=length,
+            data=bytes(3 * BLOCK),
+        )
+        assert rejected(initiator, command) == PROTOCOL_ERROR
+        if not final:
+            initiator.send(initiator.data_out(command.itt, RESERVED_TAG, 3 * BLOCK, more, data_sn=0, final=True))
+        assert initiator.read(cdb.read_10(0, 3), 3 * BLOCK).data == pattern(2 * BLOCK) + bytes(BLOCK)
+
+
+def test_data_after_the_command_counts_towards_the_first_burst(initiator: Initiator, target: Target) -> None:
+    before = initiator.read(cdb.read_10(0, 4), 4 * BLOCK).data
+    with target.connect(isid=b"\x80\0\0\0\0\x09").login(target.name, FirstBurstLength="1024") as other:
+        command = other.command(cdb.write_10(0, 4), flags=wire.WRITE | wire.SIMPLE, length=4 * BLOCK, data=bytes(BLOCK))
+        other.send(command)
+        beyond = other.data_out(command.itt, RESERVED_TAG, BLOCK, bytes(2 * BLOCK), data_sn=0, final=True)
+        assert rejected(other, beyond) == PROTOCOL_ERROR
+        assert other.finish(command).response.sense == OUT_OF_ORDER
+    assert initiator.read(cdb.read_10(0, 4), 4 * BLOCK).data == before
+
+
+def test_more_data_than_was_asked_for_is_refused(bursts: tuple[Initiator, Pdu, list[Pdu], bytes]) -> None:
+    initiator, command, r2ts, data = bursts
+    before = initiator.read(cdb.read_10(100, 12), 12 * BLOCK).data
+    first = initiator.data_out(command.itt, r2ts[0].ttt, 0, data[:2048], data_sn=0, final=False)
+    initiator.send(first)
+    beyond = initiator.data_out(command.itt, r2ts[0].ttt, 2048, data[2048:2560], data_sn=1, final=True)
+    assert rejected(initiator, beyond) == PROTOCOL_ERROR
+    assert initiator.finish(command).response.sense == OUT_OF_ORDER
+    assert initiator.read(cdb.read_10(100, 12), 12 * BLOCK).data == before
+
+
+@pytest.mark.parametrize("solicited", [True, False])
+def test_a_sequence_that_ends_too_early_fails_its_command(target: Target, solicited: bool) -> None:
+    keys = {"ImmediateData": "No", "FirstBurstLength": "2048", "MaxBurstLength": "2048"}
+    with target.login(**keys) as initiator:
+        before = initiator.read(cdb.read_10(100, 8), 8 * BLOCK).data
+        flags = WRITE if solicited else wire.WRITE | wire.SIMPLE
+        command = initiator.command(cdb.write_10(100, 8), flags=flags, length=8 * BLOCK)
+        initiator.send(command)
+        tag = initiator.receive().ttt if solicited else RESERVED_TAG
+        short = initiator.data_out(command.itt, tag, 0, bytes(BLOCK), data_sn=0, final=True)
+        assert rejected(initiator, short) == PROTOCOL_ERROR
+        assert initiator.finish(command).response.sense == INCORRECT_AMOUNT
+        assert initiator.read(cdb.read_10(100, 8), 8 * BLOCK).data == before
+
+
+@pytest.mark.parametrize(("longest", "limit"), [(2048, 65536), (2048, 1536), (2048, 2048), (2560, 1024)])
+def test_read_data_comes_in_sequences_of_the_length_agreed_on(either: Target, longest: int, limit: int) -> None:
+    """Each ends with the final bit, and none is longer than MaxBurstLength (RFC 7143 §13.13)."""
+    keys = {"MaxBurstLength": str(longest), "MaxRecvDataSegmentLength": str(limit), "FirstBurstLength": "512"}
+    with either.login(**keys) as initiator:
+        outcome = initiator.read(cdb.read_10(0, 13), 13 * BLOCK)
+        assert len(outcome.data) == 13 * BLOCK
+        ends = [pdu.buffer_offset + len(pdu.data) for pdu in outcome.pdus if pdu.flags & wire.FINAL]
+        assert ends == [*range(longest, 13 * BLOCK, longest), 13 * BLOCK]
+        assert max(len(pdu.data) for pdu in outcome.pdus) <= limit
 
 
 def test_the_receive_limit_may_be_declared_anew(initiator: Initiator) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi import target as engine_target
 from engine_process import Launch, Target, run
+from in_process import TargetInProcess
 from pdu import cdb, wire
 from pdu.digests import DigestInitiator
 from pdu.initiator import LoginRefused
@@ -197,3 +199,20 @@ def test_qemu_img_copies_an_image_with_header_digests(target: Target, tmp_path: 
     run("qemu-img", "convert", "-n", "-f", "raw", "--target-image-opts", image, where)
     with login(target, **BOTH) as initiator:
         assert initiator.read(cdb.read_10(0, 256), 256 * BLOCK).data == image.read_bytes()[: 256 * BLOCK]
+
+
+@pytest.mark.parametrize("slow", [True, False], ids=["in Python", "by a package"])
+def test_that_digests_are_slow_is_said_once(
+    slow: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engine_target, "IN_PYTHON", slow)
+    with TargetInProcess() as place:
+
+        def said() -> int:
+            return sum("Install the package crc32c" in record.getMessage() for record in caplog.records)
+
+        with DigestInitiator(("127.0.0.1", place.port)).login(place.name):
+            assert not said()
+        for keys in COMBINATIONS.values():
+            with DigestInitiator(("127.0.0.1", place.port)).login(place.name, **keys):
+                assert said() == slow

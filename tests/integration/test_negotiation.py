@@ -77,6 +77,16 @@ def test_a_login_in_pieces_of_any_size(target: Target, size: int) -> None:
         assert ("MaxBurstLength", "8192") in parse_text(response.data)
 
 
+def test_a_piece_longer_than_any_may_be_is_refused(target: Target) -> None:
+    with target.connect() as initiator:
+        text = text_data(identity(target))
+        initiator.send(piece(initiator, text + b"X" * (8192 - len(text)), more=True))
+        assert status(initiator.receive()) == (0, 0)
+        initiator.send(piece(initiator, b"X" * 8193, more=True))
+        assert status(initiator.receive()) == INITIATOR_ERROR
+    assert "8193 bytes in a login PDU; 8192 are allowed" in target.engine.words()
+
+
 def test_a_long_answer_comes_in_pieces(target: Target) -> None:
     questions = {f"X-test.openlun.{number}": "?" for number in range(100)}
     with target.connect() as initiator:

@@ -183,6 +183,7 @@ CHANGES: dict[str, Callable[[World], Params]] = {
         "raid_level": w.chance.choice(["raid0", "raid1", "concat"]),
     },
     "bdev_raid_delete": lambda w: {"name": w.bdev("Raid Volume")},
+    "bdev_raid_set_options": lambda w: {"process_window_size_kb": w.chance.randrange(1, 3) * 512},
     "bdev_set_qos_limit": lambda w: {"name": w.bdev(), **w.limits()},
     "bdev_nvme_set_options": lambda w: w.some(timeout_us=10**6, bdev_retry_count=-1, multipath_opts={"min_io": 3}),
     "bdev_nvme_set_hotplug": lambda w: {"enable": w.flag(), **w.some(period_us=10**6)},
@@ -242,8 +243,11 @@ CHANGES: dict[str, Callable[[World], Params]] = {
     "iscsi_enable_histogram": lambda w: {"name": w.node()["name"], "enable": w.flag()},
     "engine_apply": lambda w: w.apply(),
 }
-ELSEWHERE = {"bdev_nvme_attach_controller", "bdev_nvme_detach_controller"}
-"""They want a controller on a PCI bus."""
+ELSEWHERE = {
+    *("bdev_nvme_attach_controller", "bdev_nvme_detach_controller"),
+    *("bdev_raid_add_base_bdev", "bdev_raid_remove_base_bdev"),
+}
+"""They want a controller on a PCI bus, or a mirror, whose rebuild is a change that nobody asks for when it ends."""
 
 
 def test_every_method_that_changes_something_is_tried() -> None:

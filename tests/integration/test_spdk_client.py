@@ -90,6 +90,11 @@ bdev_error_inject_error --nvme-sct 2 --nvme-sc 129 EE_N0 read nvme_failure
 bdev_error_resume_pending EE_N0
 bdev_raid_create -n R0 -r 0 -z 4 -b "M1p0 M1p1"
 bdev_raid_get_bdevs all
+bdev_raid_set_options -w 512 -b 1
+bdev_malloc_create -b M3 64 512
+bdev_malloc_create -b M4 64 512
+bdev_raid_create -n R1 -r 1 -b "M3 M4"
+bdev_raid_remove_base_bdev M3
 bdev_get_bdevs
 bdev_get_iostat
 bdev_reset_iostat
@@ -149,6 +154,8 @@ ELSEWHERE = {
     *("iobuf_set_options", "sock_impl_set_options", "sock_set_default_impl"),
     # with a controller on a PCI bus
     *("bdev_nvme_attach_controller", "bdev_nvme_detach_controller", "bdev_nvme_reset_controller"),
+    # on one core, by test_raid.py
+    "bdev_raid_add_base_bdev",
 }
 
 

@@ -240,6 +240,7 @@ def test_settings_of_disks_are_put_back_and_a_mirror_keeps_its_disks(engine: Eng
     calls = [
         call("bdev_null_resize", name="N", new_size=4),
         call("bdev_delay_update_latency", delay_bdev_name="D", latency_type="avg_read", latency_us=20),
+        call("bdev_raid_set_options", process_window_size_kb=64),
     ]
     with pytest.raises(RpcError, match="nothing was changed"):
         engine.rpc("engine_apply", calls=[*calls, WRONG])

@@ -135,6 +135,19 @@ def test_a_mirror_reads_from_the_next_one(kind: type[MallocBdev]) -> None:
     asyncio.run(scenario())
 
 
+def test_reads_that_meet_the_same_error_are_all_answered_by_the_next_one() -> None:
+    async def work() -> None:
+        first, second = Slow("A", 16, BLOCK), Slow("B", 16, BLOCK)
+        mirror = raid("raid1", first, second, strip=None)
+        await done(mirror.write(0, b"x" * BLOCK))
+        first.broken = True
+        answers = await asyncio.gather(*(done(mirror.read(0, BLOCK)) for _each in range(3)))
+        assert [bytes(each) for each in answers] == [b"x" * BLOCK] * 3
+        assert mirror.bases == [second]
+
+    asyncio.run(work())
+
+
 @pytest.mark.parametrize(
     ("level", "sizes", "strip", "words"),
     [

@@ -38,8 +38,8 @@ class Place:
             incoming={},
             careful=False,
             closed=False,
-            takes_immediate_data=True,
-            peer_receive_limit=65536,
+            immediate_limit=65536,
+            data_in_limit=65536,
             header_digest=False,
             data_digest=False,
             out=[],
@@ -76,6 +76,29 @@ def test_what_is_not_in_memory_yet_is_not_read() -> None:
     place.bdev.num_blocks = 16  # its file has grown
     assert place.carry_out(read(7, 1), read(8, 2)) == 1
     assert place.connection.out_bytes == sum(map(len, place.connection.out))
+
+
+def test_no_command_is_begun_when_the_window_is_full() -> None:
+    place = Place()
+    place.session.exp_cmd_sn = place.session.limit  # others, which are not answered yet, have taken all of it
+    assert place.carry_out(read(0, 65), write(1, 66)) == 0
+    assert (place.session.exp_cmd_sn, place.session.limit) == (65, 65)
+    assert not place.connection.out
+
+
+def test_who_sends_what_a_write_is_about_to_change_knows_how_much_waits() -> None:
+    place = Place()
+    seen: list[tuple[int, int]] = []
+
+    class Sending:
+        def own_borrowed(self) -> None:
+            seen.append((place.connection.out_bytes, sum(map(len, place.connection.out))))
+
+    place.connection.borrow = lambda bdev: bdev.lend(Sending())
+    assert place.carry_out(read(0, 1), read(1, 2), write(0, 3), read(0, 4), write(1, 5)) == 5
+    first, second = 2 * (48 + BLOCK), 2 * (48 + BLOCK) + 48 + 48 + BLOCK
+    assert seen == [(first, first), (second, second)]
+    assert place.connection.out_bytes == second + 48
 
 
 def test_a_write_that_ends_its_own_connection_has_its_number_and_is_counted() -> None:

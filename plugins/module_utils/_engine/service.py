@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Callable, Final, NamedTuple
 from . import __version__
 from .bdev.base import Bdev, BdevRegistry
 from .bdev.controllers import NvmeControllers
+from .bdev.mirror import MirrorBdev
 from .config import BadConfig, Entry, Section, parse
 from .errors import EngineError, Invalid
 from .facts import DEFAULT_DRAIN_SECONDS
@@ -276,7 +277,7 @@ class Engine:
             return [Entry("iobuf_set_options", dict(self.tuning.iobuf))]
         if subsystem == "bdev":
             made = (call for bdev in self.bdevs for call in (bdev.config(), *bdev.further_config()))
-            calls = [*self.nvme.config(), *(call for call in made if call is not None)]
+            calls = [*self.tuning.raid_config(), *self.nvme.config(), *(call for call in made if call is not None)]
             return [
                 Entry("bdev_set_options", dict(self.tuning.bdev)),
                 *(Entry(*call) for call in calls),
@@ -358,7 +359,8 @@ class Engine:
         """Let initiators log out for so long, flush, give everything back."""
         notify_systemd("STOPPING=1")
         drain = functools.partial(self._drain, drain_seconds)
-        steps = (self._stop_web, self.server.close, drain, self._flush, self.store.close, self.nvme.close)
+        rest = (self._end_rebuilds, self._flush, self.store.close, self.nvme.close)
+        steps = (self._stop_web, self.server.close, drain, *rest)
         for step in steps:
             try:
                 await step()
@@ -376,6 +378,11 @@ class Engine:
     async def _drain(self, seconds: int) -> None:
         ending = [self.target.shutdown(seconds), *([self.fleet.stop(seconds)] if self.fleet is not None else [])]
         await asyncio.gather(*ending)
+
+    async def _end_rebuilds(self) -> None:
+        for bdev in self.bdevs:
+            if isinstance(bdev, MirrorBdev) and bdev.rebuild is not None:
+                await bdev.rebuild.end()
 
     async def _flush(self) -> None:
         """Everything written survives a power cut after this."""

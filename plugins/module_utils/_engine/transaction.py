@@ -35,6 +35,7 @@ _KINDS: Final = ("portal_groups", "initiator_groups", "nodes", "auth_groups")
 _BEHIND: Final = frozenset({"device", "portals", "leaving"})
 """What of an object is not put back by copying: it has effects elsewhere."""
 _APPLY: Final = "engine_apply"
+_LOSING: Final = frozenset({"bdev_malloc_delete", "bdev_raid_add_base_bdev", "bdev_raid_remove_base_bdev"})
 _HARDWARE: Final = "bdev_nvme_"
 _CALLS_PER_TURN: Final = 32
 _CONTAINERS: Final = (list, dict, set)
@@ -47,7 +48,7 @@ class Call(NamedTuple):
     @property
     def loses_data(self) -> bool:
         """It cannot be undone."""
-        return self.method == "bdev_malloc_delete" or bool(self.params.get("remove_file"))
+        return self.method in _LOSING or bool(self.params.get("remove_file"))
 
 
 async def apply(engine: Engine, calls: list[Call]) -> list[Any]:
@@ -145,6 +146,7 @@ class Savepoint:
         self._recipes = {name: Entry(*call) for name, call in made.items() if call is not None}
         self._limits = {bdev.name: bdev.tap.limits if bdev.tap else RateLimits() for bdev in engine.bdevs}
         self._settings = [(bdev, bdev.settings()) for bdev in engine.bdevs]
+        self._rebuild_options = dict(engine.tuning.raid)
         self._unrestored = list(engine.store.unrestored)
         named = {str(call.params.get("filename", "")) for call in calls}
         self._absent_files = {path for path in named if path and not os.path.exists(path)}
@@ -156,6 +158,7 @@ class Savepoint:
         await self._restore_bdevs()
         self._restore_luns()
         self._restore_units()
+        self._engine.tuning.raid.update(self._rebuild_options)
         self._engine.store.unrestored = self._unrestored
 
     def _restore_portals(self) -> None:

@@ -1,15 +1,15 @@
 # Copyright (c) 2026, openlun.iscsi contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""SPDK's options for parts that this engine does not have: kept and saved, so that its clients and configurations work.
-
-Nothing here depends on them.
+"""SPDK's options: kept and saved, so that its clients and configurations work. Only those of raids mean something here,
+the others are for parts that this engine does not have.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from .bdev import rebuild
 from .errors import Invalid
 
 IMPLEMENTATIONS: Final = ("ssl", "posix", "uring")
@@ -54,6 +54,8 @@ class Tuning:
     def __init__(self) -> None:
         self.bdev: Options = dict(_BDEV)
         self.iobuf: Options = dict(_IOBUF)
+        self.raid: dict[str, int] = dict(rebuild.DEFAULTS)
+        """This is what rebuilds go by."""
         self.sock_default = _DEFAULT_IMPLEMENTATION
         self._sock: dict[str, Options] = {"ssl": dict(_SSL), "posix": dict(_SOCK)}
 
@@ -79,6 +81,10 @@ class Tuning:
         """Raises Invalid as :meth:`sock` does."""
         self.sock(implementation)
         self.sock_default = implementation
+
+    def raid_config(self) -> Calls:
+        """The call that sets the options of rebuilds again, where they are not SPDK's defaults."""
+        return [] if self.raid == rebuild.DEFAULTS else [("bdev_raid_set_options", dict(self.raid))]
 
     def sock_config(self) -> Calls:
         """The calls that set all of this again, as SPDK saves them."""

@@ -315,6 +315,15 @@ class BdevRegistry:
         """Put the devices of these names in front, in this order."""
         self._by_name = {**{name: self._by_name[name] for name in names if name in self._by_name}, **self._by_name}
 
+    def put_before(self, bdev: Bdev) -> None:
+        """Put the device and what it is made of in front of all others."""
+        needed, todo = set(), [bdev]
+        while todo:
+            each = todo.pop()
+            needed.add(each)
+            todo.extend(each.below())
+        self.sort([each.name for each in self if each in needed])
+
     def next_name(self, stem: str) -> str:
         """``Malloc`` gives Malloc0, Malloc1, …: numbers are never used twice, as in SPDK."""
         number = self._next_number.get(stem, 0)

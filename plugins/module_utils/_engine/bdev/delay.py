@@ -10,6 +10,7 @@ import random
 from collections.abc import Awaitable
 from typing import Any, Callable, Final
 
+from . import beneath
 from .base import Bdev, Buffer
 from .virtual import VirtualBdev
 
@@ -29,22 +30,22 @@ class DelayBdev(VirtualBdev):
         self.latencies = dict(latencies)
 
     def read(self, offset: int, length: int) -> Awaitable[Buffer]:
-        return self._later("read", self.base.read, offset, length)
+        return self._later("read", beneath.read, self.base, offset, length)
 
     def write(self, offset: int, data: Buffer) -> Awaitable[Any]:
-        return self._later("write", self.base.write, offset, data)
+        return self._later("write", beneath.write, self.base, offset, data)
 
     def write_through(self, offset: int, data: Buffer) -> Awaitable[Any]:
-        return self._later("write", self.base.write_through, offset, data)
+        return self._later("write", beneath.write_through, self.base, offset, data)
 
     def unmap(self, offset: int, length: int) -> Awaitable[Any]:
-        return self._later("write", self.base.unmap, offset, length)
+        return self._later("write", beneath.unmap, self.base, offset, length)
 
     def write_zeroes(self, offset: int, length: int) -> Awaitable[Any]:
-        return self._later("write", self.base.write_zeroes, offset, length)
+        return self._later("write", beneath.write_zeroes, self.base, offset, length)
 
     def flush(self) -> Awaitable[Any]:
-        return self._later("write", self.base.flush)
+        return self._later("write", beneath.flush, self.base)
 
     async def _later(self, kind: str, operation: Callable[..., Any], *arguments: Any) -> Any:
         rank = "p99" if random.randrange(_ONE_IN) == 0 else "avg"

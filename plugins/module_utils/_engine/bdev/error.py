@@ -10,6 +10,7 @@ import errno
 from collections.abc import Awaitable
 from typing import Any, Callable, Final, NamedTuple
 
+from . import beneath
 from .base import Bdev, Buffer, failed_at
 from .virtual import VirtualBdev
 
@@ -82,31 +83,31 @@ class ErrorBdev(VirtualBdev):
     def read(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
         injection = self._next("read", offset)
         if injection is None:
-            return self.base.read(offset, length)
+            return beneath.read(self.base, offset, length)
         if injection.error == PENDING:
-            return self._stuck_until_resumed(lambda: self.base.read(offset, length))
-        return self._corrupted(self.base.read(offset, length), injection)
+            return self._stuck_until_resumed(lambda: beneath.read(self.base, offset, length))
+        return self._corrupted(beneath.read(self.base, offset, length), injection)
 
     def write(self, offset: int, data: Buffer) -> Awaitable[Any] | None:
         injection = self._next("write", offset)
         if injection is None:
-            return self.base.write(offset, data)
+            return beneath.write(self.base, offset, data)
         if injection.error == PENDING:
             copy = bytes(data)  # the caller may use its buffer for something else meanwhile
-            return self._stuck_until_resumed(lambda: self.base.write(offset, copy))
-        return self.base.write(offset, _changed(data, injection))
+            return self._stuck_until_resumed(lambda: beneath.write(self.base, offset, copy))
+        return beneath.write(self.base, offset, _changed(data, injection))
 
     def write_through(self, offset: int, data: Buffer) -> Awaitable[Any] | None:
         return Bdev.write_through(self, offset, data)
 
     def unmap(self, offset: int, length: int) -> Awaitable[Any] | None:
-        return self._without_data("unmap", offset, lambda: self.base.unmap(offset, length))
+        return self._without_data("unmap", offset, lambda: beneath.unmap(self.base, offset, length))
 
     def write_zeroes(self, offset: int, length: int) -> Awaitable[Any] | None:
-        return self._without_data("write", offset, lambda: self.base.write_zeroes(offset, length))
+        return self._without_data("write", offset, lambda: beneath.write_zeroes(self.base, offset, length))
 
     def flush(self) -> Awaitable[Any] | None:
-        return self._without_data("flush", None, self.base.flush)
+        return self._without_data("flush", None, lambda: beneath.flush(self.base))
 
     def close(self) -> None:
         self.clear()

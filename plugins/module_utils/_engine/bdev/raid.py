@@ -6,92 +6,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Iterator, Sequence
-from typing import Any, Callable, Final, NamedTuple
+from typing import Any, Callable, Final
 
 from ..errors import Invalid
+from . import beneath
 from .base import Bdev, Buffer
+from .mirror import MirrorBdev
+from .raid_base import Piece, RaidBdev, all_done, awaited, read_piece
 
-_LOG = logging.getLogger(__name__)
+__all__ = ("LEVELS", "ConcatBdev", "MirrorBdev", "RaidBdev", "StripedBdev", "make")
 
-_PLAIN: Final = (bytes, bytearray, memoryview, type(None))
-KIB: Final = 1024
-
-
-class Piece(NamedTuple):
-    """Where a part of a range is stored."""
-
-    base: Bdev
-    offset: int
-    length: int
-
-
-class RaidBdev(Bdev):
-    """What the levels have in common. The bases are of one block size."""
-
-    product_name = "Raid Volume"
-    level: str
-
-    def __init__(self, name: str, bases: Sequence[Bdev], num_blocks: int, strip_size_kb: int, uuid: str | None) -> None:
-        super().__init__(name, bases[0].block_size, num_blocks, uuid)
-        self.bases = list(bases)
-        self.strip_size_kb = strip_size_kb
-        self.readonly = any(base.readonly for base in bases)
-        self.size_of_bases = len(bases)
-        """How many there were at first."""
-
-    def below(self) -> Sequence[Bdev]:
-        return self.bases
-
-    def flush(self) -> Awaitable[None] | None:
-        return _all_done([base.flush() for base in self.bases])
-
-    def close(self) -> None:
-        """The bases have their own ends."""
-
-    def io_types(self) -> set[str]:
-        return {"read", "write", "flush", "reset"}
-
-    def details(self) -> dict[str, Any]:
-        """As bdev_raid_get_bdevs shows it, without the name."""
-        lost = [{"name": None, "uuid": "", "is_configured": False, "data_offset": 0, "data_size": 0}]
-        return {
-            "uuid": self.uuid,
-            "strip_size_kb": self.strip_size_kb,
-            "state": "online",
-            "raid_level": self.level,
-            "superblock": False,
-            "num_base_bdevs": self.size_of_bases,
-            "num_base_bdevs_discovered": len(self.bases),
-            "num_base_bdevs_operational": len(self.bases),
-            "base_bdevs_list": [
-                *(
-                    {
-                        "name": base.name,
-                        "uuid": base.uuid,
-                        "is_configured": True,
-                        "data_offset": 0,
-                        "data_size": base.num_blocks,
-                    }
-                    for base in self.bases
-                ),
-                *(lost * (self.size_of_bases - len(self.bases))),
-            ],
-        }
-
-    def driver_specific(self) -> dict[str, Any]:
-        return {"raid": self.details()}
-
-    def config(self) -> tuple[str, dict[str, Any]]:
-        strips = {"strip_size_kb": self.strip_size_kb} if self.strip_size_kb else {}
-        return "bdev_raid_create", {
-            "name": self.name,
-            "raid_level": self.level,
-            **strips,
-            "base_bdevs": [base.name for base in self.bases],
-            "uuid": self.uuid,
-        }
+_KIB: Final = 1024
 
 
 class _Scattered(RaidBdev):
@@ -104,12 +30,12 @@ class _Scattered(RaidBdev):
     def read(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
         pieces = list(self.pieces(offset, length))
         if len(pieces) == 1:
-            return _read(pieces[0])
+            return read_piece(pieces[0])
         return self._gather(pieces, length)
 
     async def _gather(self, pieces: list[Piece], length: int) -> Buffer:
         whole, at = memoryview(bytearray(length)), 0
-        parts = await asyncio.gather(*(_awaited(_read(piece)) for piece in pieces))
+        parts = await asyncio.gather(*(awaited(read_piece(piece)) for piece in pieces))
         for part in parts:
             whole[at : at + len(part)] = part
             at += len(part)
@@ -118,9 +44,9 @@ class _Scattered(RaidBdev):
     def write(self, offset: int, data: Buffer) -> Awaitable[None] | None:
         view, at, pending = memoryview(data), 0, []
         for piece in self.pieces(offset, len(data)):
-            pending.append(piece.base.write(piece.offset, view[at : at + piece.length]))
+            pending.append(beneath.write(piece.base, piece.offset, view[at : at + piece.length]))
             at += piece.length
-        return _all_done(pending)
+        return all_done(pending)
 
 
 class StripedBdev(_Scattered):
@@ -129,7 +55,7 @@ class StripedBdev(_Scattered):
     level = "raid0"
 
     def __init__(self, name: str, bases: Sequence[Bdev], strip_size_kb: int, uuid: str | None) -> None:
-        self._strip = strip_size_kb * KIB
+        self._strip = strip_size_kb * _KIB
         strips = min(base.size // self._strip for base in bases)
         super().__init__(name, bases, strips * self._strip * len(bases) // bases[0].block_size, strip_size_kb, uuid)
 
@@ -161,7 +87,7 @@ class ConcatBdev(_Scattered):
         blocks = has if base_blocks is None else base_blocks
         if len(blocks) != len(has) or any(wanted > there for wanted, there in zip(blocks, has)):
             raise Invalid(f"bdev {name}: base_blocks {blocks}: its base bdevs have {has}")
-        strip = strip_size_kb * KIB
+        strip = strip_size_kb * _KIB
         self._sizes = [count * bases[0].block_size // strip * strip for count in blocks]
         super().__init__(name, bases, sum(self._sizes) // bases[0].block_size, strip_size_kb, uuid)
 
@@ -177,81 +103,10 @@ class ConcatBdev(_Scattered):
     def config(self) -> tuple[str, dict[str, Any]]:
         """With what keeps everything at its place when a base has grown."""
         method, params = super().config()
-        strip = self.strip_size_kb * KIB
+        strip = self.strip_size_kb * _KIB
         if self._sizes != [base.size // strip * strip for base in self.bases]:
             params["base_blocks"] = [size // self.block_size for size in self._sizes]
         return method, params
-
-
-class MirrorBdev(RaidBdev):
-    """The same on every base. One that fails is given up for good, as long as another one is left.
-
-    Reads are of the first base, so that blocks that were never written are always the same.
-    """
-
-    level = "raid1"
-
-    def __init__(self, name: str, bases: Sequence[Bdev], uuid: str | None, degraded: Callable[[], None]) -> None:
-        """``degraded`` is called when a base was given up: that has to be saved, or it would be back with old data."""
-        super().__init__(name, bases, min(base.num_blocks for base in bases), 0, uuid)
-        self._degraded = degraded
-
-    def lose(self, base: Bdev) -> bool:
-        if self.bases == [base]:
-            return False
-        self._give_up(base, "it is deleted")
-        return True
-
-    def lose_named(self, name: str) -> None:
-        """Another process of the engine gave the base of that name up."""
-        for base in self.bases:
-            if base.name == name:
-                self._give_up(base, "another process of the engine met an error of it")
-
-    def _give_up(self, base: Bdev, why: object) -> None:
-        if base in self.bases and len(self.bases) > 1:
-            _LOG.error("bdev %s goes on without its mirror %s: %s", self.name, base.name, why)
-            self.bases = [each for each in self.bases if each is not base]
-            self._degraded()
-
-    def read(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
-        piece = Piece(self.bases[0], offset, length)
-        try:
-            result = _read(piece)
-        except OSError as error:
-            return self._read_again(piece, _failed(error))
-        return result if isinstance(result, _PLAIN) else self._read_again(piece, result)
-
-    async def _read_again(self, piece: Piece, pending: Awaitable[Buffer]) -> Buffer:
-        while True:
-            try:
-                return await pending
-            except OSError as error:
-                if len(self.bases) == 1:
-                    raise
-                self._give_up(piece.base, error)
-                piece = piece._replace(base=self.bases[0])
-                pending = _awaited(_read(piece))
-
-    def write(self, offset: int, data: Buffer) -> Awaitable[None] | None:
-        pending: list[tuple[Bdev, Awaitable[None]]] = []
-        for base in list(self.bases):
-            try:
-                result = base.write(offset, data)
-            except OSError as error:
-                pending.append((base, _failed(error)))
-            else:
-                if result is not None:
-                    pending.append((base, result))
-        return self._written(pending) if pending else None
-
-    async def _written(self, pending: list[tuple[Bdev, Awaitable[None]]]) -> None:
-        outcomes = await asyncio.gather(*(each for _base, each in pending), return_exceptions=True)
-        failed = [(base, outcome) for (base, _each), outcome in zip(pending, outcomes) if outcome is not None]
-        for base, outcome in failed:
-            if self.bases == [base] or not isinstance(outcome, OSError):
-                raise outcome
-            self._give_up(base, outcome)
 
 
 def make(
@@ -260,20 +115,24 @@ def make(
     bases: Sequence[Bdev],
     strip_size_kb: int | None,
     uuid: str | None,
-    degraded: Callable[[], None],
+    changed: Callable[[], None],
     base_blocks: Sequence[int] | None = None,
+    num_base_bdevs: int | None = None,
 ) -> RaidBdev:
-    """``base_blocks`` is for a ConcatBdev. Raises Invalid for what does not fit together."""
+    """``base_blocks`` is for a ConcatBdev, ``changed`` and ``num_base_bdevs`` for a MirrorBdev. Raises Invalid for what
+    does not fit together."""
     if len({base.block_size for base in bases}) != 1:
         sizes = ", ".join(f"{base.name} {base.block_size}" for base in bases)
         raise Invalid(f"bdev {name}: its base bdevs have different block sizes: {sizes}")
     if base_blocks is not None and level != ConcatBdev.level:
         raise Invalid(f"bdev {name}: {level} has no base_blocks")
+    if num_base_bdevs is not None and level != MirrorBdev.level:
+        raise Invalid(f"bdev {name}: {level} has no num_base_bdevs: it needs all of its base bdevs")
     if level == MirrorBdev.level:
         if strip_size_kb:
             raise Invalid(f"bdev {name}: raid1 has no strips, so no strip_size_kb")
-        return MirrorBdev(name, bases, uuid, degraded)
-    strip = (strip_size_kb or 0) * KIB
+        return MirrorBdev(name, bases, uuid, changed, num_base_bdevs)
+    strip = (strip_size_kb or 0) * _KIB
     if strip < bases[0].block_size or strip & (strip - 1):
         raise Invalid(f"bdev {name}: strip_size_kb {strip_size_kb}: a power of two is wanted, at least one block")
     smallest = min(bases, key=lambda base: base.size)
@@ -286,26 +145,3 @@ def make(
 
 LEVELS: Final = {"raid0": "raid0", "0": "raid0", "raid1": "raid1", "1": "raid1", "concat": "concat"}
 """SPDK's names of the levels and what they mean."""
-
-
-def _read(piece: Piece) -> Buffer | Awaitable[Buffer]:
-    """Data that is ours: a base may lend its memory to whoever asks it, who is not the one that sends it."""
-    result = piece.base.read(piece.offset, piece.length)
-    return bytes(result) if piece.base.lends_memory and isinstance(result, _PLAIN) else result
-
-
-async def _awaited(result: Any) -> Any:
-    return result if isinstance(result, _PLAIN) else await result
-
-
-async def _failed(error: OSError) -> Any:
-    raise error
-
-
-def _all_done(results: list[Any]) -> Awaitable[None] | None:
-    pending = [each for each in results if each is not None]
-    return _gathered(pending) if pending else None
-
-
-async def _gathered(pending: list[Awaitable[Any]]) -> None:
-    await asyncio.gather(*pending)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 from uuid import UUID, uuid5
 
+from . import beneath
 from .base import Bdev, Borrower, Buffer
 
 _MIB: Final = 1024 * 1024
@@ -45,19 +46,19 @@ class VirtualBdev(Bdev):
         return self.base.missing
 
     def read(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
-        return self.base.read(self._shift + offset, length)
+        return beneath.read(self.base, self._shift + offset, length)
 
     def write(self, offset: int, data: Buffer) -> Awaitable[Any] | None:
-        return self.base.write(self._shift + offset, data)
+        return beneath.write(self.base, self._shift + offset, data)
 
     def write_through(self, offset: int, data: Buffer) -> Awaitable[Any] | None:
-        return self.base.write_through(self._shift + offset, data)
+        return beneath.write_through(self.base, self._shift + offset, data)
 
     def unmap(self, offset: int, length: int) -> Awaitable[Any] | None:
-        return self.base.unmap(self._shift + offset, length)
+        return beneath.unmap(self.base, self._shift + offset, length)
 
     def write_zeroes(self, offset: int, length: int) -> Awaitable[Any] | None:
-        return self.base.write_zeroes(self._shift + offset, length)
+        return beneath.write_zeroes(self.base, self._shift + offset, length)
 
     def allocation(self, offset: int, length: int) -> tuple[bool, int] | Awaitable[tuple[bool, int]]:
         return self.base.allocation(self._shift + offset, length)
@@ -66,7 +67,7 @@ class VirtualBdev(Bdev):
         return (self.base,)
 
     def flush(self) -> Awaitable[Any] | None:
-        return self.base.flush()
+        return beneath.flush(self.base)
 
     def lend(self, borrower: Borrower) -> None:
         self.base.lend(borrower)

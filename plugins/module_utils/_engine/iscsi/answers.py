@@ -148,12 +148,11 @@ def send_both_ways(connection: Worker, task: IscsiTask) -> None:
 
 
 def _send_all_but_last(connection: Worker, session: Session, itt: int, data: memoryview) -> tuple[int, int]:
-    """The Data-In PDUs that fill the initiator's MaxRecvDataSegmentLength; gives what is next: offset and DataSN."""
-    longest, limit = connection.parameters.number("MaxBurstLength"), connection.peer_receive_limit
+    """Data-In PDUs, each as long as may be, in sequences of MaxBurstLength; gives what is next: offset and DataSN."""
+    longest, limit = connection.parameters.number("MaxBurstLength"), connection.data_in_limit
     offset = data_sn = 0
     burst_end = longest
-    while len(data) - offset > limit:
-        end = min(offset + limit, burst_end)
+    while len(data) > (end := min(offset + limit, burst_end)):
         final = 0
         if end == burst_end:
             final, burst_end = pdu.FINAL, burst_end + longest

@@ -103,9 +103,11 @@ class Connection(Worker):
         self.session = session
         self.stat_sn = login.stat_sn
         self.parameters = agreed
-        self.takes_immediate_data = agreed.flag("ImmediateData")
+        self.immediate_limit = agreed.number("FirstBurstLength") if agreed.flag("ImmediateData") else 0
         self.handlers = full_feature.DISCOVERY_HANDLERS if session.node is None else full_feature.HANDLERS
         self.begin_digests(agreed.header_digest, agreed.data_digest)
+        if self.digests:
+            self.target.note_digests()
         self.limit_output(agreed.peer_receive_limit)
         self.target.sessions.connection_joins(self, session)
         if session.nexus is not None:

@@ -113,3 +113,6 @@ crc32c: Final = _best()
 """The CRC32C of ``data``, whose bytes go on the wire in little-endian order (RFC 7143 §13.1, Appendix A)."""
 INTACT: Final = crc32c(bytes(4) + crc32c(bytes(4)).to_bytes(4, "little"))
 """What comes of data together with the digest that follows it, whatever the data."""
+
+IN_PYTHON: Final = crc32c is _pure
+"""Neither package is there, so that digests are dear."""

@@ -155,6 +155,9 @@ class Login:
             self._first = request
             self._stage = request.stage
         request.check(self._first, self._stage)
+        if length > DEFAULT_RECEIVE_LIMIT:
+            why = f"{length} bytes in a login PDU; {DEFAULT_RECEIVE_LIMIT} are allowed"
+            raise Refusal(refusal.INITIATOR_ERROR, why)
         self._received += length
         self._pdus += 1
         if self._received > _MAX_TEXT or self._pdus > _MAX_PDUS:

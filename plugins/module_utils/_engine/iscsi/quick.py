@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 from . import pdu
 from .buffers import SHARED_BUFFER
 from .crc32c import INTACT, crc32c
-from .keys import RECEIVE_LIMIT
 from .sending import OUTPUT_LIMIT
 
 if TYPE_CHECKING:
@@ -73,10 +72,10 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
     block_size, counts, lent = bdev.block_size, bdev.counts, False
     # Of a file that grows the size is known before its memory is there (bdev_aio_rescan, in another thread).
     capacity = min(bdev.num_blocks, len(memory) // block_size)
-    unpack, most, out = _COMMAND.unpack_from, connection.peer_receive_limit, connection.out
+    unpack, most, out = _COMMAND.unpack_from, connection.data_in_limit, connection.out
     header_digest, data_digest, pack_digest = connection.header_digest, connection.data_digest, _DIGEST.pack
     head, foot = 52 if header_digest else 48, 4 if data_digest else 0
-    largest = RECEIVE_LIMIT if connection.takes_immediate_data and not use.lun.state.write_through else 0
+    largest = 0 if use.lun.state.write_through else connection.immediate_limit
     stat_sn, exp_cmd_sn, limit = connection.stat_sn, session.exp_cmd_sn, session.limit
     if exp_cmd_sn == limit or exp_cmd_sn > _LAST or stat_sn > _LAST or limit > _LAST:
         return at

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from .auth import Auth, AuthGroup
 from .buffers import SharedBuffer
 from .clock import Clock
 from .connection import Connection
+from .crc32c import IN_PYTHON
 from .names import comparable, full_name
 from .node import Map, Redirect, TargetNode
 from .options import Options
@@ -70,6 +72,8 @@ class IscsiTarget:
         self._number = 0
         self._shared = SharedBuffer()
         self._farewells: set[asyncio.Task[None]] = set()
+        self._knows_slow_digests = not IN_PYTHON
+        """There is nothing to say, or it was said, of how long digests take."""
 
     # -- portal groups -----------------------------------------------------------------------------------------------
 
@@ -365,6 +369,16 @@ class IscsiTarget:
     def next_connection_number(self) -> int:
         self._connection_number += self._connection_step
         return self._connection_number
+
+    def note_digests(self) -> None:
+        """A login agreed on digests. What that costs is said once."""
+        if not self._knows_slow_digests:
+            self._knows_slow_digests = True
+            _log.warning(
+                "an initiator logged in with digests (CRC32C), which are computed in Python and slow the engine down."
+                " Install the package crc32c, or google-crc32c with its C extension, for %s and restart the engine",
+                sys.executable,
+            )
 
     def reinstate(self, session: Session) -> None:
         """A new session of a nexus that has one ends the old one."""

@@ -29,6 +29,13 @@ class DataPhaseError(ScsiError):
     code = (0x4B, 0x00)
 
 
+class IncorrectAmountOfData(ScsiError):
+    """A sequence of Data-Out is shorter than it has to be (RFC 7143 §11.4.7.2)."""
+
+    key = ABORTED_COMMAND
+    code = (0x0C, 0x0D)
+
+
 class ProtocolServiceCrcError(ScsiError):
     """Data arrived with a wrong digest (RFC 7143 §7.9)."""
 
@@ -73,8 +80,9 @@ def receive_command(
     task.wanted = wanted = prepare(task)
     need = wanted if wanted < task.expected else task.expected
     have = len(data)
-    if have and not connection.takes_immediate_data:
-        _refuse(connection, task, "immediate data though ImmediateData=No", view, at)
+    if have > connection.immediate_limit:
+        agreed = f"FirstBurstLength={connection.immediate_limit}" if connection.immediate_limit else "ImmediateData=No"
+        _refuse(connection, task, f"{have} bytes of immediate data though {agreed}", view, at)
         return
     if have > need and have > task.expected:
         _refuse(connection, task, f"{have} bytes of immediate data for a transfer of {task.expected}", view, at)
@@ -181,10 +189,10 @@ def _advance(
     if not flags & pdu.FINAL:
         return
     ttt = pdu.DATA_OUT_PDU.unpack_from(view, at)[3]
-    if ttt != pdu.RESERVED_TAG and end != burst.end:
+    if end != burst.end:
         itt = incoming.task.itt
         connection.reject(pdu.REJECT_PROTOCOL_ERROR, f"Data-Out of task 0x{itt:08x} ends too early", view, at)
-        _fail(connection, incoming)
+        _fail(connection, incoming, IncorrectAmountOfData())
         return
     del incoming.bursts[ttt]
     if ttt == pdu.RESERVED_TAG:
@@ -245,7 +253,7 @@ def forget(connection: Connection, incoming: Incoming) -> None:
             request_more(connection, following)
 
 
-def _fail(connection: Connection, incoming: Incoming) -> None:
+def _fail(connection: Connection, incoming: Incoming, error: ScsiError | None = None) -> None:
     forget(connection, incoming)
-    incoming.task.fail(DataPhaseError())
+    incoming.task.fail(error or DataPhaseError())
     connection.finish(incoming.task)

@@ -36,8 +36,8 @@ class Worker(Receiver):
     """Knows which commands belong to the connection (allegiance, RFC 7143 §4.2.2.1) and where they are."""
 
     __slots__ = (
-        *("_idle", "_transfer_tag", "_used", "_used_before", "_working", "careful", "incoming", "parameters"),
-        *("peer_receive_limit", "plain_limit", "running", "solicited", "stat_sn", "takes_immediate_data", "target"),
+        *("_idle", "_transfer_tag", "_used", "_used_before", "_working", "careful", "data_in_limit", "immediate_limit"),
+        *("incoming", "parameters", "peer_receive_limit", "plain_limit", "running", "solicited", "stat_sn", "target"),
         "waiting_writes",
     )
 
@@ -47,9 +47,12 @@ class Worker(Receiver):
         self.stat_sn = 0
         self.parameters = Parameters()
         self.peer_receive_limit = self.parameters.peer_receive_limit
-        self.plain_limit = self.peer_receive_limit
-        """Bytes of READ data up to which one Data-In PDU without digests does; 0 where digests are used."""
-        self.takes_immediate_data = False
+        self.data_in_limit = self.peer_receive_limit
+        """Bytes of READ data that one Data-In PDU may have: it is never more than a sequence (MaxBurstLength) has."""
+        self.plain_limit = self.data_in_limit
+        """The same where no digests are used, else 0."""
+        self.immediate_limit = 0
+        """Bytes of data that a command may bring along: FirstBurstLength, or 0 where ImmediateData=No."""
         self._transfer_tag = 0
         self.incoming: dict[int, Incoming] = {}
         """WRITEs waiting for data, by initiator task tag."""
@@ -86,7 +89,8 @@ class Worker(Receiver):
     def limit_output(self, peer_receive_limit: int) -> None:
         """The initiator declared its MaxRecvDataSegmentLength, at login or later."""
         self.peer_receive_limit = peer_receive_limit
-        self.plain_limit = 0 if self.digests else peer_receive_limit
+        self.data_in_limit = min(peer_receive_limit, self.parameters.number("MaxBurstLength"))
+        self.plain_limit = 0 if self.digests else self.data_in_limit
 
     def is_shared(self, data: memoryview) -> bool:
         """``data`` lies in the shared receive buffer, so it is gone with the next wake-up."""

@@ -266,7 +266,7 @@ class Dispatcher:
             return RpcError(INVALID_PARAMS, f"{error.words or 'Invalid parameters'}: {detail}")
         if detail.endswith(f": {reason}"):
             detail = detail[: -len(reason) - 2]
-        return RpcError(-error.errno, f"{reason}: {detail}")
+        return RpcError(-error.errno, f"{error.words or reason}: {detail}")
 
 
 class _Failed(NamedTuple):

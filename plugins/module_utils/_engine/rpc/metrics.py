@@ -90,7 +90,7 @@ def _of_disks(engine: Engine) -> Iterator[Family]:
         for bdev in bdevs
         for kind, tally in (("read", bdev.stats.read), ("write", bdev.stats.write), ("unmap", bdev.stats.unmap))
     ]
-    yield from _work("bdev", "a bdev for initiators", counted)
+    yield from _work("bdev", "a bdev for initiators and for bdevs on top of it", counted)
     yield Family(
         "bdev_errors_total",
         "counter",

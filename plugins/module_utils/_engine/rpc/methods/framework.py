@@ -31,6 +31,7 @@ EXTENSIONS: Final = (
     "bdev_aio_delete.remove_file",
     "bdev_aio_resize",
     "bdev_raid_create.base_blocks",
+    "bdev_raid_create.num_base_bdevs",
     "bdev_split_create.split_blocks",
     "engine_apply",
     "iscsi_create_target_node.luns.initiator_groups",
