@@ -115,6 +115,17 @@ def test_a_write_that_ends_its_own_connection_has_its_number_and_is_counted() ->
     assert (place.use.reads, place.use.writes) == (1, 1)
 
 
+def test_a_write_by_which_the_memory_turns_out_to_be_gone_is_the_last_of_its_row() -> None:
+    place = Place()
+
+    class Gone:
+        def own_borrowed(self) -> None:
+            place.bdev.memory = None  # as a file's is that was truncated
+
+    place.bdev.lend(Gone())
+    assert place.carry_out(write(1, 1), read(2, 2)) == 1
+
+
 def test_a_write_that_ends_another_connection_is_the_last_before_its_session_learns_of_that() -> None:
     place = Place()
 

@@ -144,7 +144,8 @@ class Watch(selectors.EpollSelector):
 
     def expect_more(self) -> None:
         """A few commands came alone and were answered."""
-        self._spins = self._spin.tries()
+        if not self._spins:
+            self._spins = self._spin.tries()
 
     def _end_round(self) -> None:
         for callback in self._later:

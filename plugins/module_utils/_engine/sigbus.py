@@ -13,11 +13,17 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import platform
 import signal
+import sys
+import threading
 from typing import Any, Final
 
 _SA_SIGINFO: Final = 4
-_SI_ADDR: Final = 16  # offset in siginfo_t
+_SI_CODE: Final = 8  # offsets in siginfo_t
+_SI_ADDR: Final = 16
+_KNOWN: Final = frozenset({"x86_64", "aarch64"})
+"""Machines on which the structures are as below, in programs of 64 bits."""
 _MAP_FIXED: Final = 0x10
 _MAP_NORESERVE: Final = 0x4000
 _NEW: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -25,11 +31,11 @@ _MAP_FAILED: Final = ctypes.c_void_p(-1).value
 
 
 class _SigAction(ctypes.Structure):
-    """struct sigaction of glibc and musl on 64-bit machines."""
+    """struct sigaction of glibc and musl."""
 
     _fields_ = [
         ("handler", ctypes.c_void_p),
-        ("mask", ctypes.c_ulong * 16),
+        ("mask", ctypes.c_ubyte * 128),
         ("flags", ctypes.c_int),
         ("restorer", ctypes.c_void_p),
     ]
@@ -39,9 +45,13 @@ _Handler = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p
 
 
 class BusGuard:
-    """The process's SIGBUS handler while there is a mapping to guard. One a process."""
+    """The process's SIGBUS handler, from the first mapping on that is to be guarded. One a process."""
 
     def __init__(self) -> None:
+        self.works = platform.machine() in _KNOWN and sys.maxsize > 2**32
+        """Elsewhere nothing may be guarded."""
+        self._installing = threading.Lock()
+        self._installed = False
         self._regions: dict[int, tuple[int, list[int] | None]] = {}
         self._libc: Any = ctypes.CDLL(None, use_errno=True)
         self._libc.mmap.restype = ctypes.c_void_p
@@ -55,19 +65,22 @@ class BusGuard:
         With ``lost`` only the page in question is replaced, reads as zeroes, and its offset in the mapping is put
         there: who touched the memory has to look, and not to believe what was read or written.
         """
-        if not self._regions:
-            action = _SigAction(handler=ctypes.cast(self._callback, ctypes.c_void_p).value, flags=_SA_SIGINFO)
-            self._libc.sigaction(signal.SIGBUS, ctypes.byref(action), ctypes.byref(self._before))
+        with self._installing:
+            if not self._installed:
+                action = _SigAction(handler=ctypes.cast(self._callback, ctypes.c_void_p).value, flags=_SA_SIGINFO)
+                self._libc.sigaction(signal.SIGBUS, ctypes.byref(action), ctypes.byref(self._before))
+                self._installed = True
         self._regions[address] = length, lost
 
     def remove(self, address: int) -> None:
         """The mapping is about to go. Removing one that is not guarded does nothing."""
-        if self._regions.pop(address, None) is not None and not self._regions:
-            self._end()
+        self._regions.pop(address, None)
 
     def empty(self, address: int) -> None:
         """From now on all of a guarded mapping is lost: whatever was replaced of it, system calls answer EFAULT."""
-        length, _lost = self._regions[address]
+        length, _lost = self._regions.get(address, (0, None))
+        if not length:
+            return
         nothing = os.memfd_create("openlun-iscsi")
         try:
             self._replace(address, length, mmap.MAP_SHARED, nothing)
@@ -89,11 +102,10 @@ class BusGuard:
                 if replaced:
                     return
         # None of ours: it happens again at once, and ends the process as it would have.
-        self._end()
+        self._libc.sigaction(signal.SIGBUS, ctypes.byref(self._before), None)
+        if ctypes.c_int.from_address(info + _SI_CODE).value <= 0:  # somebody sent it
+            os.kill(os.getpid(), signal.SIGBUS)
 
     def _replace(self, address: int, length: int, flags: int, fd: int) -> bool:
         usable = mmap.PROT_READ | mmap.PROT_WRITE
         return bool(self._libc.mmap(address, length, usable, flags | _MAP_FIXED | _MAP_NORESERVE, fd, 0) != _MAP_FAILED)
-
-    def _end(self) -> None:
-        self._libc.sigaction(signal.SIGBUS, ctypes.byref(self._before), None)

@@ -125,9 +125,10 @@ class AioBdev(Bdev):
             raise
 
     def read(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
-        if self.memory is not None:
-            if not self.memory.lost:
-                return self.memory.view[offset : offset + length]
+        memory = self.memory  # bdev_aio_rescan changes it in another thread
+        if memory is not None:
+            if not memory.lost:
+                return memory.view[offset : offset + length]
             self.distrust()
         if self._in_memory:
             data = os.pread(self._fd, length, offset)
@@ -210,7 +211,8 @@ class AioBdev(Bdev):
         return self._write_zeroes_somehow(offset, length)
 
     async def _write_zeroes_somehow(self, offset: int, length: int) -> None:
-        if not await self._hand_off(holes.zero, self._fd, offset, length):
+        # In memory it is to be done before anybody else has a turn: what was lent was called back just now.
+        if self._in_memory or not await self._hand_off(holes.zero, self._fd, offset, length):
             await self._write_all_zeroes(offset, length)
 
     def allocation(self, offset: int, length: int) -> Awaitable[tuple[bool, int]]:
@@ -231,6 +233,9 @@ class AioBdev(Bdev):
     def _map(self, size: int) -> None:
         """On tmpfs: lend the page cache itself to READs."""
         mapping = map_file(self._fd, size, not self.readonly, self._guard) if self._in_memory else None
+        if mapping is not None and self._closed:  # while another thread did this
+            mapping.close()
+            return
         self.memory = None if mapping is None else mapping.memory
         self.lends_memory = mapping is not None
         self._unmap_but(1)
@@ -241,12 +246,16 @@ class AioBdev(Bdev):
         while len(self._mappings) > last:
             self._mappings.pop(0).close()
 
+    def has_lost(self) -> bool:
+        memory = self.memory
+        return memory is not None and (bool(memory.lost) or os.fstat(self._fd).st_size < len(memory.view))
+
     def distrust(self) -> None:
         _LOG.error("bdev %s: %s was truncated while it was served", self.name, self.filename)
         self.memory = None
         for mapping in self._mappings:
             mapping.empty()
-        super().distrust()
+        self.lends_memory = False
 
     def _hand_off(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         """Let the pool do it; the file stays open until it is done, even when the device is deleted meanwhile."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import uuid as uuid_module
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from .statistics import Statistics
 
 if TYPE_CHECKING:
     from .tap import Tap
+
+_LOG = logging.getLogger(__name__)
 
 Buffer = Union[bytes, bytearray, memoryview]
 Submit = Callable[..., asyncio.Future[Any]]
@@ -112,8 +115,25 @@ class Bdev(ABC):
 
     def read_private(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
         """As ``read``, but what comes is the caller's: it stays the same whatever is written."""
-        result = self.read(offset, length)
-        return owned(result) if isinstance(result, memoryview) and self.lends_memory else result
+        return self.own(self.read(offset, length), offset, length)
+
+    def own(self, result: Buffer | Awaitable[Buffer], offset: int, length: int) -> Buffer | Awaitable[Buffer]:
+        """What ``read`` of there gave, as ``read_private`` gives it."""
+        if not isinstance(result, memoryview) or not self.lends_memory:
+            return result
+        memory = self.memory
+        if memory is not None and memory.lost is not None:
+            data = bytes(result)
+            if not memory.lost:
+                return data
+        else:
+            try:
+                return owned(result)
+            except OSError as error:
+                if error.errno != errno.EFAULT:
+                    raise
+        self.distrust()
+        return self.read(offset, length)
 
     @abstractmethod
     def write(self, offset: int, data: Buffer) -> Awaitable[None] | None: ...
@@ -164,9 +184,13 @@ class Bdev(ABC):
         """Attributes that calls change while the device lives, for who wants to put them back."""
         return {}
 
+    def has_lost(self) -> bool:
+        """Is memory gone that the device lent?"""
+        return False
+
     def distrust(self) -> None:
-        """The memory that the device lent turned out to be gone; it reads another way from now on."""
-        self.lends_memory = False
+        """The memory that the device lent turned out to be gone; if there is another way to read, it is used now."""
+        _LOG.error("bdev %s: its memory cannot be read", self.name)
 
     def written(self, first: int, blocks: int) -> None:
         """So many blocks were copied to the memory of a device that counts."""

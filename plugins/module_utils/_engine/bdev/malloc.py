@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-from collections.abc import Awaitable
 
 from ..errors import EngineError
 from .base import Buffer, check_blocks
@@ -85,9 +84,6 @@ class MallocBdev(BlankBdev):
 
     def read(self, offset: int, length: int) -> Buffer:
         return self._view[offset : offset + length]
-
-    def read_private(self, offset: int, length: int) -> Buffer | Awaitable[Buffer]:
-        return super().read_private(offset, length) if self.tapped else bytes(self._view[offset : offset + length])
 
     def write(self, offset: int, data: Buffer) -> None:
         if self.borrowers:

@@ -41,7 +41,7 @@ class Mapping:
         self._guard = guard
         self._address = 0
         lost: list[int] | None = None
-        if guard is not None and writable:
+        if guard is not None and guard.works and writable:
             self._address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
             lost = []
             guard.add(self._address, len(memory), lost)
@@ -63,7 +63,7 @@ def map_file(fd: int, size: int, writable: bool = False, guard: BusGuard | None 
     """The whole file; None when it has holes, which reading would fill with memory."""
     if os.fstat(fd).st_blocks * 512 < size:
         return None
-    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable and guard is not None else 0)
+    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable and guard is not None and guard.works else 0)
     with contextlib.suppress(OSError, ValueError, OverflowError):
         return Mapping(mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=protection), writable, guard)
     return None

@@ -99,8 +99,7 @@ class RaidBdev(Bdev):
 
 def read_piece(piece: Piece) -> Buffer | Awaitable[Buffer]:
     """Data that is ours: a base may lend its memory to whoever asks it, who is not the one that sends it."""
-    result = beneath.read(*piece)
-    return bytes(result) if piece.base.lends_memory and isinstance(result, PLAIN) else result
+    return piece.base.own(beneath.read(*piece), piece.offset, piece.length)
 
 
 async def awaited(result: Any) -> Any:

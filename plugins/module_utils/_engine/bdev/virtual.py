@@ -75,6 +75,9 @@ class VirtualBdev(Bdev):
     def return_loan(self, borrower: Borrower) -> None:
         self.base.return_loan(borrower)
 
+    def has_lost(self) -> bool:
+        return self.base.has_lost()
+
     def distrust(self) -> None:
         self.base.distrust()
 

@@ -45,6 +45,11 @@ _KEEPALIVE: Final = (
 class Connection(Worker):
     """One initiator's TCP connection."""
 
+    __slots__ = (
+        *("_answered", "_fences", "_login", "_looked", "_ping_tag", "_stalled", "cid", "is_orderly", "local", "number"),
+        *("peer", "portal", "text"),
+    )
+
     def __init__(
         self, sock: socket.socket, portal: Portal, target: IscsiTarget, shared: SharedBuffer, answered: int = 0
     ) -> None:

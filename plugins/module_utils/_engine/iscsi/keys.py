@@ -32,6 +32,8 @@ CRC32C: Final = "CRC32C"
 class Parameters:
     """What a session and one of its connections have agreed on, from the RFC's defaults on."""
 
+    __slots__ = ("peer_receive_limit", "values")
+
     def __init__(self) -> None:
         self.values: dict[str, Value] = {name: key.default for name, key in KEYS.items()}
         self.peer_receive_limit = DEFAULT_RECEIVE_LIMIT

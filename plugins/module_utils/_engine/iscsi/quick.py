@@ -65,10 +65,11 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
     if use is None or use.lun.state.guarded:
         return at
     bdev = use.lun.bdev
-    if bdev.memory is None or bdev.tapped:
+    own = bdev.memory
+    if own is None or bdev.tapped:
         return at
     # Everything in locals, as this runs for every READ and WRITE.
-    memory, lost, store = bdev.memory
+    memory, lost, store = own
     block_size, counts, lent = bdev.block_size, bdev.counts, False
     # Of a file that grows the size is known before its memory is there (bdev_aio_rescan, in another thread).
     capacity = min(bdev.num_blocks, len(memory) // block_size)
@@ -148,8 +149,8 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
                 # Connections that could not send what they had borrowed are gone: this one,
                 if connection.closed:
                     out, end = [], after
-                # or another of the session, which the next command is to tell.
-                elif nexus.attentions:
+                # or another of the session, which the next command is to tell; or the memory itself is.
+                elif nexus.attentions or bdev.memory is None:
                     end = after
             exp_cmd_sn += 1
             writes += 1

@@ -126,6 +126,11 @@ class Sender(ABC):
             self.out = [owned(part) if isinstance(part, memoryview) else part for part in self.out]
         except OSError as error:
             self.fail(error)
+        self._return_loans()
+
+    def _return_loans(self) -> None:
+        for bdev in self.loans:
+            bdev.return_loan(self)
         self.loans.clear()
 
     def _flush_later(self) -> None:
@@ -145,9 +150,7 @@ class Sender(ABC):
                 self.pause(_UNREAD)
             return
         if self.loans:
-            for bdev in self.loans:
-                bdev.return_loan(self)
-            self.loans.clear()
+            self._return_loans()
         if self._blocked:
             self._blocked = False
             self._stuck = None
@@ -196,7 +199,7 @@ class Sender(ABC):
     def fail(self, error: OSError) -> None:
         """The connection, or the memory it was to send, is gone."""
         if error.errno == errno.EFAULT:
-            for bdev in self.loans:
+            for bdev in [each for each in self.loans if each.has_lost()] or self.loans:
                 bdev.distrust()
         _log.info("%s lost: %s", self, error.strerror or error)
         self.close()
@@ -227,8 +230,6 @@ class Sender(ABC):
     def end_sending(self) -> None:
         """Give back what the queue holds; for :meth:`close`."""
         self._loop.remove_writer(self._socket)
-        for bdev in self.loans:
-            bdev.return_loan(self)
-        self.loans.clear()
+        self._return_loans()
         self.out.clear()
         self._stuck = None

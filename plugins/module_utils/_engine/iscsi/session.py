@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Callable, Final, NamedTuple
 
@@ -68,8 +69,8 @@ class Session:
         """What the first connection agreed on; each connection has parameters of its own."""
         self.nexus: Nexus | None = None
         if node is not None:
-            ports = f"{initiator},i,0x{isid.hex()}", f"{node.name},t,0x{tag:04x}"
-            self.nexus = Nexus(node.device, *ports, relative_port=tag)
+            target_port = sys.intern(f"{node.name},t,0x{tag:04x}")  # the same for many sessions
+            self.nexus = Nexus(node.device, f"{initiator},i,0x{isid.hex()}", target_port, relative_port=tag)
         self.connections: dict[int, Connection] = {}
         """By connection identifier (CID). None are left while the session waits for its initiator to come back."""
         self.exp_cmd_sn = cmd_sn

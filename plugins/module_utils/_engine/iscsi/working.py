@@ -117,6 +117,8 @@ class Worker(Receiver):
 
     def note_use(self, use: Use) -> None:
         """Commands of this wake-up are counted there; how long they took is told when it ends."""
+        if use is self._used:
+            return
         if self._used is not None:
             self._used_before.append(self._used)
         self._used = use
@@ -124,7 +126,7 @@ class Worker(Receiver):
     def settle(self) -> None:
         if self._used is not None:
             took = monotonic_ns() - self.woken
-            few = self._used.settle(took) <= _FEW and not self.running
+            few = 0 < self._used.settle(took) <= _FEW and not self.running
             self._used = None
             if self._used_before:
                 few = False

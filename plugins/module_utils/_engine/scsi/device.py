@@ -182,6 +182,12 @@ class Device:
                     nexus.attend(lun_id, attention)
 
 
+def _lower(text: str) -> str:
+    """The very same text if it is in lower case already: there is one for each session."""
+    lower = text.lower()
+    return text if lower == text else lower
+
+
 class Nexus:
     """An I_T nexus: one initiator port and one target port, with the unit attentions that wait for it."""
 
@@ -196,7 +202,7 @@ class Nexus:
         self.target_port = target_port
         self.relative_port = relative_port
         """Relative target port identifier: the portal group's tag."""
-        self.identity = Identity(initiator_port.lower(), target_port.lower(), relative_port)
+        self.identity = Identity(_lower(initiator_port), _lower(target_port), relative_port)
         self.abort: Callable[[LogicalUnit], object] | None = None
         """Set by the transport: gives up all commands of this nexus for a logical unit."""
         self.group: int | None = None

@@ -27,7 +27,7 @@ async def read(bdev: Bdev, offset: int, length: int) -> Buffer:
     if not length:
         return b""
     begun = monotonic_ns()
-    data: Buffer = await _settled(offset, bdev.read, offset, length)
+    data: Buffer = await _settled(offset, bdev.read_private, offset, length)
     bdev.stats.read.add(monotonic_ns() - begun, 1, length)
     return data
 
