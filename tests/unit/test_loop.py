@@ -324,3 +324,11 @@ def test_what_is_for_the_end_of_a_round_comes_after_what_was_ready_but_not_much_
     assert failures == ["cannot"] * count, "and a failure ends nothing"
     waiting = [order[:end].count("ready") - order[:end].count("later") for end in range(len(order))]
     assert max(waiting) == min(count, 16)
+
+
+def test_a_chance_to_look_for_more_is_not_lost_to_another_session(monkeypatch: pytest.MonkeyPatch, loop: Loop) -> None:
+    chances = iter([True, False])
+    monkeypatch.setattr(Spin, "tries", lambda _spin: next(chances))
+    loop.expect_more()
+    loop.expect_more()
+    assert loop._watch._spins
