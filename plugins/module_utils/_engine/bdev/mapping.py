@@ -34,14 +34,14 @@ class Memory(NamedTuple):
 
 
 class Mapping:
-    """A whole file in memory; with a guard the interpreter may touch it."""
+    """A whole file in memory; with a guard, for which it has to be writable, the interpreter may touch it."""
 
-    def __init__(self, memory: mmap.mmap, writable: bool, guard: BusGuard | None) -> None:
+    def __init__(self, memory: mmap.mmap, guard: BusGuard | None) -> None:
         view = memoryview(memory)
         self._guard = guard
         self._address = 0
         lost: list[int] | None = None
-        if guard is not None and guard.works and writable:
+        if guard is not None:
             self._address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
             lost = []
             guard.add(self._address, len(memory), lost)
@@ -60,12 +60,17 @@ class Mapping:
 
 
 def map_file(fd: int, size: int, writable: bool = False, guard: BusGuard | None = None) -> Mapping | None:
-    """The whole file; None when it has holes, which reading would fill with memory."""
+    """The whole file; None when it has holes, which reading would fill with memory.
+
+    Where ``guard`` does not work, and without writing, it is as if there was none.
+    """
     if os.fstat(fd).st_blocks * 512 < size:
         return None
-    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable and guard is not None and guard.works else 0)
+    if guard is not None and not (writable and guard.works):
+        guard = None
+    protection = mmap.PROT_READ if guard is None else mmap.PROT_READ | mmap.PROT_WRITE
     with contextlib.suppress(OSError, ValueError, OverflowError):
-        return Mapping(mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=protection), writable, guard)
+        return Mapping(mmap.mmap(fd, size, flags=mmap.MAP_SHARED, prot=protection), guard)
     return None
 
 
