@@ -273,13 +273,70 @@ def test_what_a_worker_told_goes_along() -> None:
         site.hear(2, event="unit", uuid="of a bdev that is gone", unit=REGISTERED)
         await site.rpc("iscsi_target_node_add_lun", name="other", bdev_name="M-one")
         (taken,) = [each[2:] for each in site.story if each[1] == "take_over"]
-        # Nothing of the disk that the other worker serves already: it knows more.
-        assert taken == ([OTHER], {"units": {"M-other": REGISTERED}, "access": {OTHER: None}})
+        # Of M-one the worker, where the node does not show it yet, takes nothing: it serves that already.
+        names, packed = taken
+        assert (names, packed["units"]["M-other"], packed["access"]) == ([OTHER], REGISTERED, {OTHER: None})
         # Had that one been starting, it would get the same with its configuration.
         names, luggage = site.fleet.luggage(1)
         assert names == [ONE, OTHER]
         assert luggage["units"] == {"M-one": REGISTERED, "M-other": REGISTERED}
         assert site.fleet.luggage(2)[0] == []
+
+    with_site(test)
+
+
+def test_what_a_disk_has_goes_along_when_a_node_elsewhere_shows_it_newly() -> None:
+    """Though by the time the main process lets that node show it too."""
+
+    async def test(site: Site) -> None:
+        site.hear(2, event="unit", uuid=site.engine.bdevs.get("M-other").uuid, unit=REGISTERED)
+        await site.rpc("iscsi_target_node_add_lun", name="one", bdev_name="M-other")
+        assert [each for each in site.story if each[1] == "take_over"] == [
+            (1, "take_over", [OTHER], {"units": {"M-other": REGISTERED}, "access": {OTHER: None}})
+        ]
+
+    with_site(test)
+
+
+def test_what_disks_have_goes_along_when_a_new_node_shows_them_all() -> None:
+    async def test(site: Site) -> None:
+        site.hear(2, event="unit", uuid=site.engine.bdevs.get("M-other").uuid, unit=REGISTERED)
+        luns = [{"lun_id": number, "bdev_name": name} for number, name in enumerate(("M-one", "M-other"))]
+        await site.rpc("iscsi_create_target_node", name="third", pg_ig_maps=[], luns=luns, queue_depth=8)
+        (taken,) = [each[2:] for each in site.story if each[1] == "take_over"]
+        assert taken == ([OTHER], {"units": {"M-other": REGISTERED}, "access": {OTHER: None}})
+
+    with_site(test)
+
+
+def test_what_a_transaction_takes_away_meanwhile_goes_along() -> None:
+    """It may fail; workers have not learned of it."""
+
+    async def test(site: Site) -> None:
+        site.hear(2, event="unit", uuid=site.engine.bdevs.get("M-other").uuid, unit=REGISTERED)
+        adding = asyncio.ensure_future(site.rpc("iscsi_target_node_add_lun", name="one", bdev_name="M-other"))
+        await asyncio.sleep(0)
+        with site.fleet.holding():
+            site.engine.target.drop_lun(site.engine.target.node(OTHER), 0)
+            while not [each for each in site.story if each[1] == "take_over"]:
+                await asyncio.sleep(0.001)
+        await adding
+        (taken,) = [each[2:] for each in site.story if each[1] == "take_over"]
+        assert taken[1]["units"] == {"M-other": REGISTERED}
+
+    with_site(test)
+
+
+def test_a_node_that_goes_twice_is_served_by_nobody_in_between() -> None:
+    async def test(site: Site) -> None:
+        moving = site.fleet._moving
+        for moves in ({OTHER: (2, 1)}, {OTHER: (1, 2)}):
+            moving.begin(moves)
+        await moving.go({OTHER: (2, 1)})
+        assert OTHER in moving
+        await moving.go({OTHER: (1, 2)})
+        assert OTHER not in moving
+        assert [each[:2] for each in site.story] == [(2, "see_off"), (1, "take_over"), (1, "see_off"), (2, "take_over")]
 
     with_site(test)
 

@@ -145,6 +145,10 @@ class Fleet:
 
     async def may_configure(self) -> None:
         await self._is_configured.wait()
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Return when workers have been told everything, which they may have yet to do."""
         while self._held is not None or self._steps:
             await self._next()
 
@@ -167,8 +171,8 @@ class Fleet:
         yield from (call for name, call in self._histograms.items() if name in engine.bdevs)
 
     def luggage(self, number: int) -> tuple[list[str], luggage.Luggage]:
-        names = [name for name, owner in self.owners.items() if owner == number]
-        return names, self._moving.luggage(names)
+        nodes = [node for name, node in self._engine.target.nodes.items() if self.owners.get(name) == number]
+        return [node.name for node in nodes], luggage.pack(nodes, luggage.units_of(nodes))
 
     def is_ready(self, member: Member) -> None:
         del member

@@ -127,9 +127,9 @@ class Follower:
 
     async def _take_over(self, message: Message) -> None:
         target, words = self.engine.target, message.words
-        parting.take_over(target, words["nodes"], words["luggage"])
+        units = parting.take_over(target, words["nodes"], words["luggage"])
         try:
-            await parting.save_reservations(target, words["nodes"])
+            await parting.save_reservations(target, units)
         except OSError as error:
             _LOG.error("reservations that have to survive a power loss are not saved: %s", error)
 
