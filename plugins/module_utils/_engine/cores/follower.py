@@ -93,8 +93,13 @@ class Follower:
             message = await self._inbox.get()
             try:
                 await getattr(self, f"_{message.words['op']}")(message)
-            except Exception:  # pylint: disable=broad-except
+            except Exception as error:  # pylint: disable=broad-except
                 _LOG.exception("%s is not done because of a bug", message.words["op"])
+                if "id" in message.words:  # somebody waits for it
+                    self._done(message.words, str(error) or type(error).__name__)
+
+    def _done(self, words: Mapping[str, Any], error: str | None = None) -> None:
+        self._channel.send({"done": words["id"], "error": error})
 
     async def _call(self, message: Message) -> None:
         words, error = message.words, None
@@ -103,7 +108,7 @@ class Follower:
             await self.engine.dispatcher.call(words["method"], words["params"], State[words["phase"]])
         except RpcError as refused:
             error = str(refused)
-        self._channel.send({"done": words["id"], "error": error})
+        self._done(words, error)
 
     async def _begin(self, _message: Message) -> None:
         """The configuration is complete."""
@@ -132,6 +137,7 @@ class Follower:
             await parting.save_reservations(target, units)
         except OSError as error:
             _LOG.error("reservations that have to survive a power loss are not saved: %s", error)
+        self._done(words)
 
     # -- beside ------------------------------------------------------------------------------------------------------
 
