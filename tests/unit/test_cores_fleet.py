@@ -17,7 +17,8 @@ import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.fleet import Fleet
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.member import Call
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.memory import GivenMemory, NewMemory
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi import parting
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import Busy
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi import luggage, parting
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.portal import Portal
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.reception import Arrival
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.process import Logs
@@ -383,6 +384,48 @@ def test_a_node_that_the_main_process_is_not_done_with_is_served_when_it_is(
         peer.close()
 
     with_site(test)
+
+
+def test_a_bug_keeps_no_node_away_for_ever(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    async def test(site: Site) -> None:
+        outcomes = [Busy("its disks still work"), Busy("its disks still work"), RuntimeError("bug")]
+
+        is_moved = asyncio.Event()
+
+        async def at_rest(_target: Any, _names: Any) -> None:
+            if len(outcomes) < 3:
+                await is_moved.wait()
+            raise outcomes.pop(0)
+
+        monkeypatch.setattr(parting, "at_rest", at_rest)
+        site.fleet.owners[ONE] = 1
+        moves = {ONE: (0, 1)}
+        site.fleet._moving.begin(moves)
+        await site.fleet._moving.go(moves)
+        assert site.story == []
+        is_moved.set()
+        while ONE in site.fleet._moving:
+            await asyncio.sleep(0.001)
+        assert [each[:3] for each in site.story] == [(1, "take_over", [ONE])]
+
+    with_site(test)
+    assert "at rest is not known because of a bug" in caplog.text
+
+
+def test_a_move_that_meets_a_bug_does_not_hold_up_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(site: Site) -> None:
+        def pack(*_arguments: Any) -> None:
+            raise RuntimeError("bug")
+
+        monkeypatch.setattr(luggage, "pack", pack)
+        await site.rpc("iscsi_target_node_add_lun", name="other", bdev_name="M-one")
+        await site.rpc("log_set_level", level="ERROR")
+        assert [each[1] for each in site.story if each[0] == 1] == ["iscsi_target_node_add_lun", "log_set_level"]
+
+    with_site(test)
+    assert "could not be handed over because of a bug" in caplog.text
 
 
 def test_what_somebody_set_in_a_worker_is_what_a_new_one_has() -> None:

@@ -94,11 +94,14 @@ class Moving:
         What they do not show yet where they come to they get with the step that lets them show it. So it does no harm
         that this, which may be served there already, is among the ``units``.
         """
-        if destination == ownership.MAIN:
-            parting.take_over(self._target, names, None)
-        elif names:
-            nodes = [node for node in map(self._target.find_node, names) if node is not None]
-            self._fleet.members[destination - 1].take_over(names, luggage.pack(nodes, units))
+        try:
+            if destination == ownership.MAIN:
+                parting.take_over(self._target, names, None)
+            elif names:
+                nodes = [node for node in map(self._target.find_node, names) if node is not None]
+                self._fleet.members[destination - 1].take_over(names, luggage.pack(nodes, units))
+        except Exception:  # pylint: disable=broad-except
+            _LOG.exception("target nodes could not be handed over because of a bug")
 
     # -- what does not end -------------------------------------------------------------------------------------------
 
@@ -114,6 +117,9 @@ class Moving:
                 break
             except Busy:
                 continue
+            except Exception:  # pylint: disable=broad-except
+                _LOG.exception("when the disks of %s are at rest is not known because of a bug", ", ".join(names))
+                break
         await self._fleet.settled()  # what is shown here is shown there
         for name in names:
             owner, node = self._fleet.owners.get(name), self._target.find_node(name)
