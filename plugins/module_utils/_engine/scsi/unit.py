@@ -193,14 +193,18 @@ class UnitState:
             self.erasure = before.erasure
         self.changed()
 
-    def reset(self) -> None:
-        """Logical unit reset (SAM-5 §6.3.3): what is not meant to last goes; everybody learns of it."""
+    def reset(self) -> Awaitable[None] | None:
+        """Logical unit reset (SAM-5 §6.3.3): what is not meant to last goes; everybody learns of it.
+
+        Gives what to wait for before it is answered.
+        """
         self.reservations.reserved_by = None
         self.prevented.clear()
         self.modes = Modes()
-        self.changed()
+        kept = self.changed()
         for nexus, lun in self.nexuses():
             nexus.attend(lun.id, BusDeviceReset)
+        return kept
 
     def forget(self, nexus: Nexus) -> None:
         """The nexus is lost (SAM-5 §6.3.4)."""
