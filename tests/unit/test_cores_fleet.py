@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.fleet import Fleet
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.member import Call
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.memory import GivenMemory, NewMemory
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.sources import GivenSources, OwnSources
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import Busy
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi import luggage, parting
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.portal import Portal
@@ -65,7 +65,7 @@ class Site:
         self.engine = Engine(Settings(socket="/nowhere"), Logs())
         self.engine.logs.level = "NOTICE"
         self.story: list[Any] = []
-        self.engine.memory = NewMemory()
+        self.engine.sources = OwnSources()
         self.fleet = self.engine.fleet = Fleet(self.engine, (0, 1))
         self.recorders = [Recorder(number, self.story) for number in (1, 2)]
         self.fleet.members = self.recorders  # type: ignore[assignment]
@@ -550,9 +550,9 @@ def test_a_worker_that_makes_the_calls_it_is_given_is_configured_like_the_main_p
         await everything(site, tmp_path)
         assert site.engine.owner_of("iqn.2016-06.io.spdk:nvme") == 0
         worker = Engine(Settings(socket="", worker=WorkerPlace(1, 2, None)), Logs())
-        memory = worker.memory = GivenMemory()
+        sources = worker.sources = GivenSources()
         for call in site.fleet.configuration():
-            memory.give(() if call.descriptor is None else (os.dup(call.descriptor),))
+            sources.give(() if call.descriptor is None else (os.dup(call.descriptor),))
             await worker.dispatcher.call(call.method, call.params, State[call.phase])
         for subsystem in ("bdev", "iscsi"):
             calls = site.engine.configuration_of(subsystem) or []

@@ -167,7 +167,9 @@ class Fleet:
                     if method == _ATTACH and params is not None:
                         yield from (Call(*call) for call in internal.stand_ins(engine, params["name"]))
                     elif row.reach is Spread.EVERYWHERE:
-                        yield Call(method, params, self._store_of(method, params), "STARTUP" if early else "RUNTIME")
+                        yield Call(
+                            method, params, self._descriptor_of(method, params), "STARTUP" if early else "RUNTIME"
+                        )
         yield from (call for name, call in self._histograms.items() if name in engine.bdevs)
 
     def luggage(self, number: int) -> tuple[list[str], luggage.Luggage]:
@@ -195,7 +197,7 @@ class Fleet:
             calls = method.followed_by(self._engine, params or {}, result) if method.followed_by else same
             # The descriptor has to last until it is sent, which may be after the bdev is deleted again.
             phase = "STARTUP" if self._engine.dispatcher.state is State.STARTUP else "RUNTIME"
-            made = [Call(name, given, _copied(self._store_of(name, given)), phase) for name, given in calls]
+            made = [Call(name, given, _copied(self._descriptor_of(name, given)), phase) for name, given in calls]
         except Exception:  # pylint: disable=broad-except
             _LOG.exception("workers cannot follow %s because of a bug", method.name)
             for member in self.members:
@@ -229,7 +231,7 @@ class Fleet:
             await self._next()
         await asyncio.gather(*(member.caught_up() for member in self.members))
 
-    def _store_of(self, method: str, params: Mapping[str, Any] | None) -> int | None:
+    def _descriptor_of(self, method: str, params: Mapping[str, Any] | None) -> int | None:
         """A descriptor that goes with a call; it is the bdev's."""
         if method not in _MAKE or params is None:
             return None

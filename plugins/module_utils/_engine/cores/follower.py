@@ -25,7 +25,7 @@ from ..scsi.device import Device
 from ..scsi.unit import UnitState
 from ..service import Engine, Settings, WorkerPlace
 from .channel import Channel, Message
-from .memory import GivenMemory
+from .sources import GivenSources
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Follower:
     def __init__(self, sock: socket.socket, logs: Logs) -> None:
         self._logs = logs
         self._engine: Engine | None = None
-        self._memory = GivenMemory()
+        self._sources = GivenSources()
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._stop = asyncio.Event()
         self._drain_seconds = 0
@@ -80,7 +80,7 @@ class Follower:
         name_process(f"openlun-{number}")
         place = WorkerPlace(number, words["count"], words["state_dir"])
         self._engine = engine = Engine(Settings(socket="", cpumask=f"[{words['core']}]", worker=place), self._logs)
-        engine.become_worker(self._memory, self._report_mirrors)
+        engine.become_worker(self._sources, self._report_mirrors)
         engine.target.units.keeper = self
         engine.target.number_apart(words["count"] + 1, number)
         self._replaces = words["replaces"]
@@ -103,7 +103,7 @@ class Follower:
 
     async def _call(self, message: Message) -> None:
         words, error = message.words, None
-        self._memory.give(message.descriptors)
+        self._sources.give(message.descriptors)
         try:
             await self.engine.dispatcher.call(words["method"], words["params"], State[words["phase"]])
         except RpcError as refused:
