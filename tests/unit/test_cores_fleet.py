@@ -93,7 +93,8 @@ class Site:
         return self
 
     def hear(self, number: int, **words: Any) -> None:
-        """What that worker tells."""
+        """What that worker tells, after all that it was told unless it is ``change``."""
+        words.setdefault("change", self.fleet._made)
         self.fleet.reported(self.recorders[number - 1], words)  # type: ignore[arg-type]
 
     def close(self) -> None:
@@ -342,6 +343,37 @@ def test_a_node_that_goes_twice_is_served_by_nobody_in_between() -> None:
     with_site(test)
 
 
+def test_what_a_worker_told_of_a_unit_that_is_gone_is_not_that_of_the_new_one() -> None:
+    async def test(site: Site) -> None:
+        uuid, before = site.engine.bdevs.get("M-one").uuid, site.fleet._made
+        await site.rpc("iscsi_target_node_add_lun", name=ONE, bdev_name="M-one", lun_id=1)
+        site.hear(1, event="unit", uuid=uuid, unit=REGISTERED, change=before)  # it is the same one, shown once more
+        assert site.fleet.luggage(1)[1]["units"] == {"M-one": REGISTERED}
+        for lun_id in (0, 1):
+            await site.rpc("iscsi_target_node_remove_lun", name=ONE, lun_id=lun_id)
+        removed = site.fleet._made
+        await site.rpc("iscsi_target_node_add_lun", name=ONE, bdev_name="M-one")
+        site.hear(1, event="unit", uuid=uuid, unit=REGISTERED, change=removed)
+        assert site.fleet.luggage(1)[1]["units"] == {"M-one": None}
+        site.hear(1, event="unit", uuid=uuid, unit=REGISTERED, change=removed + 1)
+        assert site.fleet.luggage(1)[1]["units"] == {"M-one": REGISTERED}
+
+    with_site(test)
+
+
+def test_each_call_tells_the_change_that_it_belongs_to() -> None:
+    async def test(site: Site) -> None:
+        told: list[int] = []
+        site.recorders[0].call = lambda call: told.append(call.change)  # type: ignore[method-assign]
+        for _each in range(2):
+            await site.rpc("log_set_level", level="ERROR")
+        made = site.fleet._made
+        assert told == [made - 1, made]
+        assert {call.change for call in site.fleet.configuration()} == {made}
+
+    with_site(test)
+
+
 def test_what_was_told_survives_a_transaction_that_fails() -> None:
     async def test(site: Site) -> None:
         site.hear(1, event="unit", uuid=site.engine.bdevs.get("M-one").uuid, unit=REGISTERED)
@@ -437,6 +469,30 @@ def test_what_somebody_set_in_a_worker_is_what_a_new_one_has() -> None:
         assert site.fleet.luggage(1)[1]["access"] == {ONE: standby}
         await site.rpc("iscsi_target_node_set_access_state", name=ONE, pg_tag=1, access_state="optimized")
         assert site.fleet.luggage(1)[1]["access"] == {ONE: {"1": [0, 2]}}
+
+    with_site(test)
+
+
+def test_what_is_set_here_is_not_undone_by_what_a_worker_told_before() -> None:
+    async def test(site: Site) -> None:
+        for tag in (1, 2):
+            portals = [{"host": "127.0.0.1", "port": str(free_port())}]
+            await site.rpc("iscsi_create_portal_group", tag=tag, portals=portals)
+            await site.rpc("iscsi_target_node_add_pg_ig_maps", name=ONE, pg_ig_maps=[{"pg_tag": tag, "ig_tag": 2}])
+        before, standby = site.fleet._made, {"1": [2, 1], "2": [2, 1]}
+        state = {"name": ONE, "pg_tag": 1, "access_state": "non_optimized"}
+        await site.rpc("iscsi_target_node_set_access_state", **state)
+        site.hear(1, event="access", node=ONE, access=standby, change=before)
+        assert site.fleet.luggage(1)[1]["access"] == {ONE: {"1": [1, 2], "2": [2, 1]}}
+        # What a transaction set that failed counts for nothing.
+        calls = [
+            {"method": "iscsi_target_node_set_access_state", "params": {**state, "access_state": "optimized"}},
+            {"method": "iscsi_delete_target_node", "params": {"name": "nope"}},
+        ]
+        with pytest.raises(RuntimeError):
+            await site.rpc("engine_apply", calls=calls)
+        site.hear(1, event="access", node=ONE, access=standby)
+        assert site.fleet.luggage(1)[1]["access"] == {ONE: standby}
 
     with_site(test)
 

@@ -103,6 +103,7 @@ class Fleet:
         self._engine.target.elsewhere = self
         self._engine.target.number_apart(len(self.members) + 1, 0)
         self._places.assign()
+        self._engine.target.units.change = self._made + 1
         self._is_configured.set()
         try:
             await asyncio.wait_for(self._are_all_ready.wait(), _START_SECONDS)
@@ -153,6 +154,9 @@ class Fleet:
             await self._next()
 
     def configuration(self) -> Iterator[Call]:
+        return (call._replace(change=self._made) for call in self._configuration())
+
+    def _configuration(self) -> Iterator[Call]:
         engine = self._engine
         yield Call("log_set_level", {"level": engine.logs.level})
         yield from (Call("log_set_flag", {"flag": name}) for name, is_set in engine.logs.flags.items() if is_set)
@@ -242,9 +246,10 @@ class Fleet:
 
     def _take(self, calls: list[Call]) -> None:
         self._made += 1
+        self._engine.target.units.change = self._made + 1
         moves = self._places.after([call.method for call in calls])
         self._moving.begin(moves)
-        self._steps.append(_Step(calls, moves))
+        self._steps.append(_Step([call._replace(change=self._made) for call in calls], moves))
         if self._mover is None:
             self._advance()
 

@@ -43,6 +43,8 @@ class Follower:
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._stop = asyncio.Event()
         self._drain_seconds = 0
+        self._change = 0
+        """The last one that is made here, or begun."""
         self._replaces = False
         """There was a worker in this place before."""
         self._asides: set[asyncio.Task[None]] = set()
@@ -103,6 +105,7 @@ class Follower:
 
     async def _call(self, message: Message) -> None:
         words, error = message.words, None
+        self._change = words["change"]
         self._sources.give(message.descriptors)
         try:
             await self.engine.dispatcher.call(words["method"], words["params"], State[words["phase"]])
@@ -180,10 +183,12 @@ class Follower:
         self._channel.send({"event": "mirrors", "mirrors": self._mirrors()})
 
     def unit_changed(self, unit: UnitState) -> None:
-        self._channel.send({"event": "unit", "uuid": unit.bdev.uuid, "unit": luggage.pack_unit(unit)})
+        words = {"uuid": unit.bdev.uuid, "unit": luggage.pack_unit(unit)}
+        self._channel.send({"event": "unit", "change": self._change, **words})
 
     def access_changed(self, device: Device) -> None:
-        self._channel.send({"event": "access", "node": device.name, "access": luggage.pack_access(device)})
+        words = {"node": device.name, "access": luggage.pack_access(device)}
+        self._channel.send({"event": "access", "change": self._change, **words})
 
     def kept(self) -> Awaitable[None] | None:
         return self._channel.sent()

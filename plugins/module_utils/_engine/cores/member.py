@@ -44,6 +44,8 @@ class Call(NamedTuple):
     descriptor: int | None = None
     """Of the memory, or of the file, of the bdev it makes."""
     phase: str = "RUNTIME"
+    change: int = 0
+    """The number of the change that it belongs to."""
 
 
 class Host(Protocol):
@@ -235,7 +237,8 @@ class Member:
 
     def _send_call(self, call: Call, channel: Channel) -> None:
         number = self._has_to_do(call.method)
-        words = {"op": "call", "id": number, "method": call.method, "params": call.params, "phase": call.phase}
+        words = {"op": "call", "id": number, "method": call.method, "params": call.params}
+        words.update({"phase": call.phase, "change": call.change})
         try:
             channel.send(words, descriptors=() if call.descriptor is None else (call.descriptor,))
         except OSError as error:
