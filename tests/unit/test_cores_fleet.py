@@ -361,6 +361,26 @@ def test_what_a_worker_told_of_a_unit_that_is_gone_is_not_that_of_the_new_one() 
     with_site(test)
 
 
+def test_what_is_told_during_a_transaction_that_fails_counts(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        uuid = site.engine.bdevs.get("M-one").uuid
+        calls = [
+            {"method": "iscsi_target_node_remove_lun", "params": {"name": ONE, "lun_id": 0}},
+            {"method": "bdev_aio_create", "params": {"name": "A0", "filename": str(tmp_path / "disk"), "size": 2**20}},
+            {"method": "iscsi_delete_target_node", "params": {"name": "nope"}},
+        ]
+        applying = asyncio.ensure_future(site.rpc("engine_apply", calls=calls))
+        while site.engine.target.node(ONE).device.luns:
+            await asyncio.sleep(0)
+        assert not applying.done()
+        site.hear(1, event="unit", uuid=uuid, unit=REGISTERED)
+        with pytest.raises(RuntimeError):
+            await applying
+        assert site.fleet.luggage(1)[1]["units"] == {"M-one": REGISTERED}
+
+    with_site(test)
+
+
 def test_each_call_tells_the_change_that_it_belongs_to() -> None:
     async def test(site: Site) -> None:
         told: list[int] = []

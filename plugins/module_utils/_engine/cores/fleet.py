@@ -80,6 +80,8 @@ class Fleet:
         self._moving = Moving(engine.target, self)
         self._reports = Reports(engine, self._take)
         self._held: list[Call] | None = None
+        self._heard_meanwhile: list[tuple[Member, Mapping[str, Any]]] = []
+        """What workers told during a transaction: what it is about may be back as it was when the transaction fails."""
         self._histograms: dict[str, Call] = {}
         """By bdev those that were enabled: they are no part of the configuration."""
         self._waiting: list[_Waiting] = []
@@ -191,6 +193,8 @@ class Fleet:
 
     def reported(self, member: Member, words: Mapping[str, Any]) -> None:
         self._reports.take(member, words)
+        if self._held is not None:
+            self._heard_meanwhile.append((member, words))
 
     # -- following ---------------------------------------------------------------------------------------------------
 
@@ -224,7 +228,11 @@ class Fleet:
             _forget(self._held)
             self._held = None
             self._tell_progress()
+            for heard in self._heard_meanwhile:
+                self._reports.take(*heard)
             raise
+        finally:
+            self._heard_meanwhile.clear()
         held, self._held = self._held, None
         self._take(held)
 
