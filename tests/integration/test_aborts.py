@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Iterator
 from typing import Any
 
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi import logout
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi.unit import UnitState
 from engine_process import eventually
 from in_process import TargetInProcess
 from pdu import cdb, wire
@@ -252,6 +254,23 @@ def test_a_request_about_many_tasks_waits_for_the_commands_before_it(
         assert_silent(second)  # until the initiator has the answer
         answer_ping(initiator)
         assert second.receive().data == b"after it"
+
+
+def test_a_reset_is_answered_when_what_it_changed_outlives_the_process(
+    target: TargetInProcess, initiator: Initiator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    futures: list[asyncio.Future[None]] = []
+
+    def changed(_unit: UnitState) -> Awaitable[None]:
+        futures.append(asyncio.get_running_loop().create_future())
+        return futures[-1]
+
+    monkeypatch.setattr(UnitState, "changed", changed)
+    request = initiator.task_request(LUN_RESET)
+    initiator.send(request)
+    assert_silent(initiator)
+    target.call(lambda: futures[0].set_result(None))
+    assert response(initiator, request) == COMPLETE
 
 
 def test_a_target_reset_does_not_wait_for_commands_before_it(initiator: Initiator) -> None:

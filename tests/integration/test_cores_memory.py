@@ -144,6 +144,29 @@ def test_reservations_go_along_whoever_is_killed_meanwhile(cluster: Cluster, whi
         assert cluster.worker_of(goes) == cluster.worker_of(one) == 1
 
 
+@pytest.mark.parametrize("flags", [0, persistent.APTPL])
+@pytest.mark.parametrize("is_new", [False, True])
+def test_reservations_go_along_when_their_disk_is_shown_elsewhere_too(
+    cluster: Cluster, flags: int, is_new: bool
+) -> None:
+    one, goes = cluster.node("one"), cluster.node("goes")
+    with goes.login() as initiator:
+        assert reserve(ready(initiator), persistent.REGISTER, 0, 7, flags) == GOOD
+        assert cluster.worker_of(goes) == 2
+    files = {path: path.read_text() for path in (cluster.engine.state_dir / "reservations").iterdir()} if flags else {}
+    assert len(files) == bool(flags)
+    if is_new:
+        third = cluster.node("third", "M-one", "M-goes")
+    else:
+        cluster.engine.rpc("iscsi_target_node_add_lun", name=one.name, bdev_name="M-goes")
+        third = one
+    with goes.login() as initiator, third.login() as shown_too:
+        assert cluster.worker_of(goes) == cluster.worker_of(third) == 1
+        assert reserved(ready(initiator))[0][1] == [7]
+        assert reserved(ready(shown_too))[0][1] == []
+    assert {path: path.read_text() for path in files} == files
+
+
 def test_modes_and_access_states_outlive_a_worker(cluster: Cluster) -> None:
     target = cluster.node("disk0")
     caching = bytes.fromhex("1a080800ff00")

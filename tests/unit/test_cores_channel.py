@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.channel import Channel, Message
@@ -168,3 +170,40 @@ def test_nobody_waits_for_an_end_that_is_gone() -> None:
         await asyncio.wait_for(asyncio.ensure_future(out), 10)
 
     asyncio.run(talk())
+
+
+class Full(socket.socket):
+    """The kernel has no memory for what is sent."""
+
+    is_full = False
+
+    def sendmsg(self, *arguments: Any) -> int:
+        if self.is_full:
+            raise OSError(errno.ENOBUFS, "no buffer space available")
+        return super().sendmsg(*arguments)
+
+
+def test_who_cannot_send_any_more_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever waits must not wait for ever, nor believe that it was told."""
+
+    async def talk() -> None:
+        one, other = socket.socketpair()
+        ends = [asyncio.Event(), asyncio.Event()]
+        full = Full(fileno=one.detach())
+        sender = Channel(full, lambda _message: None, ends[0].set)
+        receiver = Channel(other, lambda _message: None, ends[1].set)
+        sender.send({}, bytes(2**22))
+        waits = [sender.sent(), sender.sent()]
+        assert all(waits)
+        full.is_full = True
+        for each in [*waits, None]:
+            with pytest.raises(OSError, match="no buffer space"):
+                await (each or sender.sent() or asyncio.sleep(0))
+        for end in ends:
+            await end.wait()
+        assert sender.closed
+        sender.send({"nobody": "hears"})
+        receiver.close()
+
+    asyncio.run(asyncio.wait_for(talk(), 10))
+    assert "cannot talk to each other" in caplog.text

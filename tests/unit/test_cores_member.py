@@ -45,7 +45,7 @@ class Stage:
         self.heard.append(words)
         if not self.obeys or self.worker is None:
             return
-        if words["op"] == "call":
+        if words["op"] in ("call", "take_over"):
             self.worker.send({"done": words["id"], "error": self.error})
         elif words["op"] == "begin":
             self.worker.send({"event": "ready"})
@@ -162,6 +162,52 @@ def test_who_is_silent_is_replaced(limit: str, monkeypatch: pytest.MonkeyPatch) 
 
     if limit == "_PING_SECONDS":
         monkeypatch.setattr(member_module, "_PING_SECONDS", 0.05)
+    on_stage(play)
+
+
+def test_a_node_that_it_takes_over_is_seen_off_afterwards() -> None:
+    """Else it would let initiators in while the node is deleted."""
+
+    async def play(stage: Stage) -> None:
+        await stage.until(lambda: stage.member.ready)
+        stage.obeys = False
+        stage.member.take_over(["n"], None)
+        seeing_off = asyncio.ensure_future(stage.member.see_off(["n"], 5, until_rest=False))
+        following = asyncio.ensure_future(stage.member.caught_up())
+        asking = asyncio.ensure_future(stage.member.ask("question", None))
+        await stage.until(lambda: stage.heard[-1]["op"] == "ask")
+        asked = stage.heard[-1]["id"]
+        assert [words["op"] for words in stage.heard[-2:]] == ["take_over", "ask"]
+        assert not following.done()
+        assert stage.worker
+        stage.worker.send({"answer": asked, "result": None})
+        stage.worker.send({"done": stage.heard[-2]["id"], "error": None})
+        await stage.until(lambda: stage.heard[-1]["op"] == "see_off")
+        stage.worker.send({"answer": stage.heard[-1]["id"], "result": True})
+        await asyncio.gather(seeing_off, following, asking)
+
+    on_stage(play)
+
+
+def test_who_still_takes_nodes_over_with_its_configuration_is_waited_for() -> None:
+    """It writes files, after which those of the nodes' next worker have to come."""
+
+    async def play(stage: Stage) -> None:
+        stage.obeys = False
+        await stage.until(lambda: stage.member.follows)
+        following = asyncio.ensure_future(stage.member.caught_up())
+        await stage.until(lambda: stage.heard and stage.heard[-1]["op"] == "begin")
+        ids = {words["op"] if words["op"] != "call" else words["method"]: words.get("id") for words in stage.heard}
+        assert stage.worker
+        for what in ("first", "second"):
+            stage.worker.send({"done": ids[what], "error": None})
+        stage.worker.send({"event": "sessions", "count": 3})
+        await stage.until(lambda: stage.member.sessions)
+        await asyncio.sleep(0)
+        assert not following.done()
+        stage.worker.send({"done": ids["take_over"], "error": None})
+        await following
+
     on_stage(play)
 
 

@@ -55,7 +55,7 @@ ANYBODY = Identity("a,i,0x1", "t,t,0x0001", 1)
 
 
 def luggage_of(place: Place) -> luggage.Luggage:
-    packed: luggage.Luggage = json.loads(json.dumps(luggage.pack([place.node])))
+    packed: luggage.Luggage = json.loads(json.dumps(luggage.pack([place.node], luggage.units_of([place.node]))))
     return packed
 
 
@@ -92,12 +92,18 @@ def test_what_was_there_before_does_not_come_back() -> None:
     asyncio.run(move())
 
 
-def test_a_unit_that_others_show_too_is_left_alone() -> None:
+def test_a_unit_of_which_the_luggage_does_not_tell_is_left_alone() -> None:
+    """Nor is its file touched: what is in memory here is not what it is about."""
+
     async def move() -> None:
-        old, new = Place(Files()), Place(Files())
+        files = Files()
+        old, new = Place(Files()), Place(files)
         new.unit.reservations.registrants[ANYBODY] = 7
-        parting.take_over(new.target, [NAME], luggage.pack([old.node], without={"M0"}))
+        files.saved = SAVED
+        units = parting.take_over(new.target, [NAME], luggage.pack([old.node], []))
+        await parting.save_reservations(new.target, units)
         assert new.unit.reservations.registrants == {ANYBODY: 7}
+        assert files.saved == SAVED
 
     asyncio.run(move())
 
@@ -109,11 +115,11 @@ def test_files_have_what_came_along() -> None:
         files = Files()
         old, new = Place(Files()), Place(files)
         old.unit.reservations.register(ANYBODY, [ANYBODY], 0, 7, ignore=False, aptpl=True)
-        parting.take_over(new.target, [NAME], luggage_of(old))
-        await parting.save_reservations(new.target, [NAME])
+        units = parting.take_over(new.target, [NAME], luggage_of(old))
+        await parting.save_reservations(new.target, units)
         assert files.saved == SAVED
-        parting.take_over(new.target, [NAME], luggage_of(Place(Files())))
-        await parting.save_reservations(new.target, [NAME])
+        units = parting.take_over(new.target, [NAME], luggage_of(Place(Files())))
+        await parting.save_reservations(new.target, units)
         assert files.saved is None
 
     asyncio.run(move())

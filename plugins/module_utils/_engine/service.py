@@ -47,7 +47,7 @@ from .web import Web, WebSettings
 
 if TYPE_CHECKING:
     from .cores.fleet import Fleet
-    from .cores.memory import Memory
+    from .cores.sources import Sources
 
 _LOG = logging.getLogger(__name__)
 
@@ -120,8 +120,8 @@ class Engine:
         self.server = RpcServer(settings.socket, self.dispatcher, self.commit)
         self.fleet: Fleet | None = None
         """The workers, when there are several cores."""
-        self.memory: Memory | None = None
-        """Where bdevs get memory that processes share; None where they need not."""
+        self.sources: Sources | None = None
+        """Where bdevs get memory and files that processes share; None where they need not."""
         self._report: Callable[[], None] | None = None
         self._web = Web(settings.web, self) if settings.web is not None else None
         self._pid_file = PidFile(settings.pid_file) if settings.pid_file else None
@@ -181,15 +181,15 @@ class Engine:
 
     def _make_fleet(self, cores: list[int]) -> None:
         from .cores.fleet import Fleet
-        from .cores.memory import NewMemory
+        from .cores.sources import OwnSources
 
-        self.memory = NewMemory()
+        self.sources = OwnSources()
         self.fleet = Fleet(self, cores)
         self.fleet.launch()
 
-    def become_worker(self, memory: Memory, report: Callable[[], None]) -> None:
+    def become_worker(self, sources: Sources, report: Callable[[], None]) -> None:
         """Instead of :meth:`run`: somebody else says what to do. ``report`` is for what nobody asked for."""
-        self.memory, self._report = memory, report
+        self.sources, self._report = sources, report
         self._prepare_process(parse_cpumask(self.settings.cpumask or ""))
 
     async def _listen(self) -> None:

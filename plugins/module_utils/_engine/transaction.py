@@ -138,6 +138,7 @@ class Savepoint:
             tag: list(group.portals) for tag, group in target.portal_groups.items()
         }
         self._ports = {name: dict(node.device.ports) for name, node in target.nodes.items()}
+        self._set_by = {name: dict(node.device.set_by) for name, node in target.nodes.items()}
         self._histograms = {name: node.device.histogram for name, node in target.nodes.items()}
         self._luns = {name: _luns(node) for name, node in target.nodes.items()}
         self._units = {unit.bdev.name: unit for unit in target.units}
@@ -194,6 +195,7 @@ class Savepoint:
                     target.elsewhere.stay(node)
             node.device.set_ports(list(self._ports[node.name]))
             node.device.set_access(self._ports[node.name])
+            node.device.set_by = self._set_by[node.name]  # nobody else makes this change
             node.device.histogram = self._histograms[node.name]
         target.index_nodes()
 

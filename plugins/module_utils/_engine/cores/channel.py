@@ -36,7 +36,7 @@ class Message(NamedTuple):
 
 
 class Channel:
-    """One end. ``on_message`` is called for each message, ``on_end`` once: when the other end is gone."""
+    """One end. ``on_message`` is called for each message, ``on_end`` once: nobody is there, or can be told."""
 
     def __init__(self, sock: socket.socket, on_message: Callable[[Message], None], on_end: Callable[[], None]) -> None:
         sock.setblocking(False)
@@ -49,6 +49,8 @@ class Channel:
         """Of one message each."""
         self._unsent: deque[tuple[memoryview, tuple[int, ...]]] = deque()
         self._closed = False
+        self._failure: OSError | None = None
+        """Why nothing can be sent though the other end is there."""
         self._sent: asyncio.Future[None] | None = None
         """Done when nothing is unsent; there when somebody waits for that."""
         self._loop.add_reader(sock, self._on_readable)
@@ -70,7 +72,14 @@ class Channel:
             self._send_queued()
 
     def sent(self) -> Awaitable[None] | None:
-        """What to wait for until the other end can read everything, even when this process ends; None when it can."""
+        """What to wait for until the other end can read everything, even when this process ends; None when it can.
+
+        It raises OSError when that is never so.
+        """
+        if self._failure is not None:
+            failed = self._loop.create_future()
+            failed.set_exception(self._failure)
+            return failed
         if not self._unsent:
             return None
         if self._sent is None:
@@ -86,8 +95,11 @@ class Channel:
             except (BlockingIOError, InterruptedError):
                 self._loop.add_writer(self._socket, self._on_writable)
                 return
-            except OSError:
+            except (BrokenPipeError, ConnectionResetError):
                 return  # the end is noticed by reading
+            except OSError as error:
+                self._fail(error)
+                return
             _close_all(descriptors)
             if sent == len(view):
                 self._unsent.popleft()
@@ -97,8 +109,19 @@ class Channel:
 
     def _tell_sent(self) -> None:
         waiting, self._sent = self._sent, None
-        if waiting is not None:
+        if waiting is None:
+            return
+        if self._failure is not None:
+            waiting.set_exception(self._failure)
+        else:
             waiting.set_result(None)
+
+    def _fail(self, error: OSError) -> None:
+        """The other end would miss what comes now: better it sees that there is nobody to listen to any more."""
+        _LOG.error("the engine's processes cannot talk to each other: %s", error)
+        self._failure = error
+        self.close()
+        self._loop.call_soon(self._on_end)
 
     def _on_writable(self) -> None:
         self._loop.remove_writer(self._socket)

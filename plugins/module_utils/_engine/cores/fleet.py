@@ -80,6 +80,8 @@ class Fleet:
         self._moving = Moving(engine.target, self)
         self._reports = Reports(engine, self._take)
         self._held: list[Call] | None = None
+        self._heard_meanwhile: list[tuple[Member, Mapping[str, Any]]] = []
+        """What workers told during a transaction: what it is about may be back as it was when the transaction fails."""
         self._histograms: dict[str, Call] = {}
         """By bdev those that were enabled: they are no part of the configuration."""
         self._waiting: list[_Waiting] = []
@@ -103,6 +105,7 @@ class Fleet:
         self._engine.target.elsewhere = self
         self._engine.target.number_apart(len(self.members) + 1, 0)
         self._places.assign()
+        self._engine.target.units.change = self._made + 1
         self._is_configured.set()
         try:
             await asyncio.wait_for(self._are_all_ready.wait(), _START_SECONDS)
@@ -145,10 +148,17 @@ class Fleet:
 
     async def may_configure(self) -> None:
         await self._is_configured.wait()
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Return when workers have been told everything, which they may have yet to do."""
         while self._held is not None or self._steps:
             await self._next()
 
     def configuration(self) -> Iterator[Call]:
+        return (call._replace(change=self._made) for call in self._configuration())
+
+    def _configuration(self) -> Iterator[Call]:
         engine = self._engine
         yield Call("log_set_level", {"level": engine.logs.level})
         yield from (Call("log_set_flag", {"flag": name}) for name, is_set in engine.logs.flags.items() if is_set)
@@ -163,12 +173,14 @@ class Fleet:
                     if method == _ATTACH and params is not None:
                         yield from (Call(*call) for call in internal.stand_ins(engine, params["name"]))
                     elif row.reach is Spread.EVERYWHERE:
-                        yield Call(method, params, self._store_of(method, params), "STARTUP" if early else "RUNTIME")
+                        yield Call(
+                            method, params, self._descriptor_of(method, params), "STARTUP" if early else "RUNTIME"
+                        )
         yield from (call for name, call in self._histograms.items() if name in engine.bdevs)
 
     def luggage(self, number: int) -> tuple[list[str], luggage.Luggage]:
-        names = [name for name, owner in self.owners.items() if owner == number]
-        return names, self._moving.luggage(names)
+        nodes = [node for name, node in self._engine.target.nodes.items() if self.owners.get(name) == number]
+        return [node.name for node in nodes], luggage.pack(nodes, luggage.units_of(nodes))
 
     def is_ready(self, member: Member) -> None:
         del member
@@ -181,6 +193,8 @@ class Fleet:
 
     def reported(self, member: Member, words: Mapping[str, Any]) -> None:
         self._reports.take(member, words)
+        if self._held is not None:
+            self._heard_meanwhile.append((member, words))
 
     # -- following ---------------------------------------------------------------------------------------------------
 
@@ -191,7 +205,7 @@ class Fleet:
             calls = method.followed_by(self._engine, params or {}, result) if method.followed_by else same
             # The descriptor has to last until it is sent, which may be after the bdev is deleted again.
             phase = "STARTUP" if self._engine.dispatcher.state is State.STARTUP else "RUNTIME"
-            made = [Call(name, given, _copied(self._store_of(name, given)), phase) for name, given in calls]
+            made = [Call(name, given, _copied(self._descriptor_of(name, given)), phase) for name, given in calls]
         except Exception:  # pylint: disable=broad-except
             _LOG.exception("workers cannot follow %s because of a bug", method.name)
             for member in self.members:
@@ -214,7 +228,11 @@ class Fleet:
             _forget(self._held)
             self._held = None
             self._tell_progress()
+            for heard in self._heard_meanwhile:
+                self._reports.take(*heard)
             raise
+        finally:
+            self._heard_meanwhile.clear()
         held, self._held = self._held, None
         self._take(held)
 
@@ -225,7 +243,7 @@ class Fleet:
             await self._next()
         await asyncio.gather(*(member.caught_up() for member in self.members))
 
-    def _store_of(self, method: str, params: Mapping[str, Any] | None) -> int | None:
+    def _descriptor_of(self, method: str, params: Mapping[str, Any] | None) -> int | None:
         """A descriptor that goes with a call; it is the bdev's."""
         if method not in _MAKE or params is None:
             return None
@@ -236,9 +254,10 @@ class Fleet:
 
     def _take(self, calls: list[Call]) -> None:
         self._made += 1
+        self._engine.target.units.change = self._made + 1
         moves = self._places.after([call.method for call in calls])
         self._moving.begin(moves)
-        self._steps.append(_Step(calls, moves))
+        self._steps.append(_Step([call._replace(change=self._made) for call in calls], moves))
         if self._mover is None:
             self._advance()
 

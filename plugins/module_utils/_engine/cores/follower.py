@@ -25,7 +25,7 @@ from ..scsi.device import Device
 from ..scsi.unit import UnitState
 from ..service import Engine, Settings, WorkerPlace
 from .channel import Channel, Message
-from .memory import GivenMemory
+from .sources import GivenSources
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,10 +39,12 @@ class Follower:
     def __init__(self, sock: socket.socket, logs: Logs) -> None:
         self._logs = logs
         self._engine: Engine | None = None
-        self._memory = GivenMemory()
+        self._sources = GivenSources()
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._stop = asyncio.Event()
         self._drain_seconds = 0
+        self._change = 0
+        """The last one that is made here, or begun."""
         self._replaces = False
         """There was a worker in this place before."""
         self._asides: set[asyncio.Task[None]] = set()
@@ -80,7 +82,7 @@ class Follower:
         name_process(f"openlun-{number}")
         place = WorkerPlace(number, words["count"], words["state_dir"])
         self._engine = engine = Engine(Settings(socket="", cpumask=f"[{words['core']}]", worker=place), self._logs)
-        engine.become_worker(self._memory, self._report_mirrors)
+        engine.become_worker(self._sources, self._report_mirrors)
         engine.target.units.keeper = self
         engine.target.number_apart(words["count"] + 1, number)
         self._replaces = words["replaces"]
@@ -93,17 +95,23 @@ class Follower:
             message = await self._inbox.get()
             try:
                 await getattr(self, f"_{message.words['op']}")(message)
-            except Exception:  # pylint: disable=broad-except
+            except Exception as error:  # pylint: disable=broad-except
                 _LOG.exception("%s is not done because of a bug", message.words["op"])
+                if "id" in message.words:  # somebody waits for it
+                    self._done(message.words, str(error) or type(error).__name__)
+
+    def _done(self, words: Mapping[str, Any], error: str | None = None) -> None:
+        self._channel.send({"done": words["id"], "error": error})
 
     async def _call(self, message: Message) -> None:
         words, error = message.words, None
-        self._memory.give(message.descriptors)
+        self._change = words["change"]
+        self._sources.give(message.descriptors)
         try:
             await self.engine.dispatcher.call(words["method"], words["params"], State[words["phase"]])
         except RpcError as refused:
             error = str(refused)
-        self._channel.send({"done": words["id"], "error": error})
+        self._done(words, error)
 
     async def _begin(self, _message: Message) -> None:
         """The configuration is complete."""
@@ -127,11 +135,12 @@ class Follower:
 
     async def _take_over(self, message: Message) -> None:
         target, words = self.engine.target, message.words
-        parting.take_over(target, words["nodes"], words["luggage"])
+        units = parting.take_over(target, words["nodes"], words["luggage"])
         try:
-            await parting.save_reservations(target, words["nodes"])
+            await parting.save_reservations(target, units)
         except OSError as error:
             _LOG.error("reservations that have to survive a power loss are not saved: %s", error)
+        self._done(words)
 
     # -- beside ------------------------------------------------------------------------------------------------------
 
@@ -174,10 +183,12 @@ class Follower:
         self._channel.send({"event": "mirrors", "mirrors": self._mirrors()})
 
     def unit_changed(self, unit: UnitState) -> None:
-        self._channel.send({"event": "unit", "uuid": unit.bdev.uuid, "unit": luggage.pack_unit(unit)})
+        words = {"uuid": unit.bdev.uuid, "unit": luggage.pack_unit(unit)}
+        self._channel.send({"event": "unit", "change": self._change, **words})
 
     def access_changed(self, device: Device) -> None:
-        self._channel.send({"event": "access", "node": device.name, "access": luggage.pack_access(device)})
+        words = {"node": device.name, "access": luggage.pack_access(device)}
+        self._channel.send({"event": "access", "change": self._change, **words})
 
     def kept(self) -> Awaitable[None] | None:
         return self._channel.sent()

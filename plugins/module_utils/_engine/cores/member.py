@@ -44,6 +44,8 @@ class Call(NamedTuple):
     descriptor: int | None = None
     """Of the memory, or of the file, of the bdev it makes."""
     phase: str = "RUNTIME"
+    change: int = 0
+    """The number of the change that it belongs to."""
 
 
 class Host(Protocol):
@@ -234,14 +236,20 @@ class Member:
             self._send_call(call, self._channel)
 
     def _send_call(self, call: Call, channel: Channel) -> None:
-        number = self._next_id = self._next_id + 1
-        self._calls[number] = call.method, asyncio.get_running_loop().create_future()
-        words = {"op": "call", "id": number, "method": call.method, "params": call.params, "phase": call.phase}
+        number = self._has_to_do(call.method)
+        words = {"op": "call", "id": number, "method": call.method, "params": call.params}
+        words.update({"phase": call.phase, "change": call.change})
         try:
             channel.send(words, descriptors=() if call.descriptor is None else (call.descriptor,))
         except OSError as error:
             _LOG.error("%s: %s has to do without a descriptor: %s", self, call.method, error)
             channel.send(words)
+
+    def _has_to_do(self, what: str) -> int:
+        """The number by which it tells that this is done."""
+        number = self._next_id = self._next_id + 1
+        self._calls[number] = what, asyncio.get_running_loop().create_future()
+        return number
 
     async def caught_up(self) -> None:
         """Return when it has done all that it was told."""
@@ -263,6 +271,8 @@ class Member:
     async def see_off(self, nodes: list[str], seconds: int, until_rest: bool) -> None:
         """As :func:`iscsi.parting.see_off`. A worker that cannot is gone afterwards."""
         process = self._process
+        if self.ready:  # else nobody is logged in there
+            await self.caught_up()  # what it does in order, such as to take these over, does not come after this
         try:
             words = {"op": "see_off", "nodes": nodes, "seconds": seconds, "until_rest": until_rest}
             await self._ask(words, None)
@@ -274,7 +284,8 @@ class Member:
     def take_over(self, nodes: list[str], luggage: Luggage | None) -> None:
         """As :func:`iscsi.parting.take_over`. Who has no configuration yet gets the luggage with it."""
         if self.follows and self._channel is not None:
-            self._channel.send({"op": "take_over", "nodes": nodes, "luggage": luggage})
+            number = self._has_to_do("to take over target nodes")
+            self._channel.send({"op": "take_over", "id": number, "nodes": nodes, "luggage": luggage})
 
     async def _ask(self, words: dict[str, Any], seconds: float | None) -> Any:
         if not self.ready or self._channel is None or self._channel.closed:

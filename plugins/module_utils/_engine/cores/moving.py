@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from ..errors import Busy
@@ -17,6 +18,7 @@ from .places import Moves
 
 if TYPE_CHECKING:
     from ..iscsi.target import IscsiTarget
+    from ..scsi.unit import UnitState
     from .fleet import Fleet
 
 _LOG = logging.getLogger(__name__)
@@ -31,21 +33,23 @@ class Moving:
     def __init__(self, target: IscsiTarget, fleet: Fleet) -> None:
         self._target = target
         self._fleet = fleet
-        self._moving: set[str] = set()
+        self._moves: deque[dict[str, set[UnitState]]] = deque()
+        """Nodes that go at a time, with what they show before anything is changed that workers learn later."""
         self._stuck: set[str] = set()
         """What was asked of their disks here does not end, and could land after what is asked of them elsewhere."""
         self._waits: set[asyncio.Task[None]] = set()
 
     def __contains__(self, name: object) -> bool:
-        return name in self._moving or name in self._stuck
+        return name in self._stuck or any(name in moves for moves in self._moves)
 
     def ends_soon(self, name: str) -> bool:
         """The node is on its way, which takes a bounded time."""
-        return name in self._moving
+        return any(name in moves for moves in self._moves)
 
     def begin(self, moves: Moves) -> None:
-        """These are to go; logins to them wait from now on."""
-        self._moving |= moves.keys()
+        """These are to go, after those that were to go before; logins to them wait from now on."""
+        if moves:
+            self._moves.append({name: luggage.units_of([self._target.nodes[name]]) for name in moves})
 
     async def go(self, moves: Moves) -> None:
         pairs: dict[tuple[int, int], list[str]] = {}
@@ -55,8 +59,9 @@ class Moving:
         await asyncio.gather(*(self._leave(names, *pair) for pair, names in pairs.items()))
         # Nobody else has a turn from here on: what is stuck stays so.
         for (_source, destination), names in pairs.items():
-            self._arrive([name for name in names if name not in self._stuck], destination)
-        self._moving -= moves.keys()
+            here = [name for name in names if name not in self._stuck]
+            self._arrive(here, destination, self._units_of(here))
+        self._moves.popleft()
 
     async def _leave(self, names: list[str], source: int, destination: int) -> None:
         _LOG.warning(
@@ -70,7 +75,7 @@ class Moving:
             else:
                 await self._fleet.members[source - 1].see_off(names, _MOVE_SECONDS, until_rest=True)
             if destination == ownership.MAIN:
-                await parting.save_reservations(self._target, names)
+                await parting.save_reservations(self._target, self._units_of(names))
         except Busy as error:
             _LOG.error("%s. Until these have ended nobody serves %s.", error, ", ".join(names))
             self._stuck.update(names)
@@ -80,18 +85,23 @@ class Moving:
         except Exception:  # pylint: disable=broad-except
             _LOG.exception("target nodes could not be seen off because of a bug")
 
-    def _arrive(self, names: list[str], destination: int) -> None:
-        """All that the nodes have in memory is known here: workers tell it before they answer."""
-        if destination == ownership.MAIN:
-            parting.take_over(self._target, names, None)
-        elif names:
-            self._fleet.members[destination - 1].take_over(names, self.luggage(names))
+    def _units_of(self, names: Iterable[str]) -> set[UnitState]:
+        return set().union(*(self._moves[0][name] for name in names))
 
-    def luggage(self, names: Sequence[str]) -> luggage.Luggage:
-        """What else shows a unit is served already, where more is known of that unit."""
-        nodes = {node.name: node for node in map(self._target.find_node, names) if node is not None}
-        others = (node for node in self._target.nodes.values() if node.name not in nodes)
-        return luggage.pack(nodes.values(), {lun.bdev.name for node in others for lun in node.device.luns.values()})
+    def _arrive(self, names: list[str], destination: int, units: Iterable[UnitState]) -> None:
+        """All that the nodes have in memory is known here: workers tell it before they answer.
+
+        What they do not show yet where they come to they get with the step that lets them show it. So it does no harm
+        that this, which may be served there already, is among the ``units``.
+        """
+        try:
+            if destination == ownership.MAIN:
+                parting.take_over(self._target, names, None)
+            elif names:
+                nodes = [node for node in map(self._target.find_node, names) if node is not None]
+                self._fleet.members[destination - 1].take_over(names, luggage.pack(nodes, units))
+        except Exception:  # pylint: disable=broad-except
+            _LOG.exception("target nodes could not be handed over because of a bug")
 
     # -- what does not end -------------------------------------------------------------------------------------------
 
@@ -107,12 +117,17 @@ class Moving:
                 break
             except Busy:
                 continue
-        self._stuck.difference_update(names)
+            except Exception:  # pylint: disable=broad-except
+                _LOG.exception("when the disks of %s are at rest is not known because of a bug", ", ".join(names))
+                break
+        await self._fleet.settled()  # what is shown here is shown there
         for name in names:
-            owner = self._fleet.owners.get(name)
-            is_there = self._target.find_node(name) is not None
-            if is_there and owner is not None and name not in self._moving:  # else it arrives where it goes to now
-                self._arrive([name], owner)
+            owner, node = self._fleet.owners.get(name), self._target.find_node(name)
+            if owner is not None and node is not None:
+                # What others show too is served already, where more is known of it.
+                units = {unit for unit in luggage.units_of([node]) if all(lun.device.name in self for lun in unit.luns)}
+                self._arrive([name], owner, units)
+            self._stuck.discard(name)
         self._fleet.let_in()
 
     def close(self) -> None:

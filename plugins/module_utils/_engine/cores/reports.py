@@ -42,16 +42,23 @@ class Reports:
                     self._follow([Call(LOSE_MIRROR, {"name": mirror.name, "base": lost})])
 
     def _unit_changed(self, _member: Member, words: Mapping[str, Any]) -> None:
-        """Ours is as the one that is served: whoever serves it next gets it from here."""
+        """Ours is as the one that is served: whoever serves it next gets it from here.
+
+        Unless it was made anew meanwhile, which the worker has yet to do.
+        """
         bdev = self._bdev(words["uuid"])
         unit = self._engine.target.units.get(bdev) if bdev is not None else None
-        if unit is not None:
+        if unit is not None and unit.made_by <= words["change"]:
             luggage.unpack_unit(unit, words["unit"])
 
     def _access_changed(self, _member: Member, words: Mapping[str, Any]) -> None:
         node = self._engine.target.find_node(words["node"])
-        if node is not None:
-            luggage.unpack_access(node.device, words["access"])
+        if node is None or node.device.made_by > words["change"]:
+            return
+        ours = luggage.pack_access(node.device)
+        later = {str(tag) for tag, change in node.device.set_by.items() if change > words["change"]}
+        kept = {tag: ours[tag] for tag in later & ours.keys()}
+        luggage.unpack_access(node.device, {**words["access"], **kept})
 
     def _bdev(self, uuid: str) -> Bdev | None:
         return self._engine.bdevs.get(uuid) if uuid in self._engine.bdevs else None

@@ -8,7 +8,7 @@ What ends with the I_T nexus (SPC-2's RESERVE, unit attentions, PREVENT) is not 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..scsi.alua import Cause, State
@@ -24,11 +24,14 @@ Luggage = dict[str, dict[str, Any]]
 """``units`` by the name of their bdev, ``access`` by the name of the target node; None for one that is as made."""
 
 
-def pack(nodes: Iterable[TargetNode], without: Container[str] = ()) -> Luggage:
-    """Of these nodes, and of the units that they show but for those of bdevs that it is to be ``without``."""
-    nodes = list(nodes)
-    units = {lun.bdev.name: lun.state for node in nodes for lun in node.device.luns.values()}
-    packed = {name: pack_unit(unit) for name, unit in units.items() if name not in without}
+def units_of(nodes: Iterable[TargetNode]) -> set[UnitState]:
+    """Those that the nodes show."""
+    return {lun.state for node in nodes for lun in node.device.luns.values()}
+
+
+def pack(nodes: Sequence[TargetNode], units: Iterable[UnitState]) -> Luggage:
+    """Of target nodes, and of units that they show where they go to."""
+    packed = {unit.bdev.name: pack_unit(unit) for unit in units}
     return {
         "units": {name: None if each == _AS_MADE else each for name, each in packed.items()},
         "access": {node.name: pack_access(node.device) if _has_access_states(node) else None for node in nodes},
@@ -39,14 +42,14 @@ def _has_access_states(node: TargetNode) -> bool:
     return bool(node.device.causes) or any(state is not State.OPTIMIZED for state in node.device.ports.values())
 
 
-def unpack(nodes: Iterable[TargetNode], luggage: Luggage) -> None:
-    """Let the nodes, and the units that they show, be as they were where the luggage comes from."""
-    units = {}
+def unpack(nodes: Sequence[TargetNode], luggage: Luggage) -> list[UnitState]:
+    """Let the nodes, and the units that they show, be as they were where the luggage comes from; gives those units."""
     for node in nodes:
         unpack_access(node.device, luggage["access"].get(node.name) or {})
-        units.update({lun.bdev.name: lun.state for lun in node.device.luns.values()})
-    for name in units.keys() & luggage["units"].keys():
-        unpack_unit(units[name], luggage["units"][name] or _AS_MADE)
+    units = [unit for unit in units_of(nodes) if unit.bdev.name in luggage["units"]]
+    for unit in units:
+        unpack_unit(unit, luggage["units"][unit.bdev.name] or _AS_MADE)
+    return units
 
 
 def pack_unit(unit: UnitState) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ..errors import Busy
 from . import luggage as packing
 
 if TYPE_CHECKING:
+    from ..scsi.unit import UnitState
     from .node import TargetNode
     from .target import IscsiTarget
 
@@ -57,21 +58,26 @@ async def _is_done(future: asyncio.Future[None]) -> bool:
     return bool(done)
 
 
-def take_over(target: IscsiTarget, names: Iterable[str], luggage: packing.Luggage | None) -> None:
-    """The nodes are served here from now on, as they were where the luggage comes from, or without it here."""
+def take_over(target: IscsiTarget, names: Iterable[str], luggage: packing.Luggage | None) -> list[UnitState]:
+    """The nodes are served here from now on, as they were where the luggage comes from, or without it here.
+
+    Gives the units that the luggage told of.
+    """
     nodes = _found(target, names)
     for node in nodes:
         node.moved = False
-    if luggage is not None:
-        packing.unpack(nodes, luggage)
+    return packing.unpack(nodes, luggage) if luggage is not None else []
 
 
-async def save_reservations(target: IscsiTarget, names: Iterable[str]) -> None:
-    """Let files have those with APTPL: who served the nodes before may have ended before it had. Raises OSError."""
+async def save_reservations(target: IscsiTarget, units: Iterable[UnitState]) -> None:
+    """Let files have those with APTPL: who served the units before may have ended before it had. Raises OSError.
+
+    Not for units of which nobody told: as they are here is not as they are.
+    """
     store = target.units.store
     if store is None:
         return
-    for unit in {lun.state for node in _found(target, names) for lun in node.device.luns.values()}:
+    for unit in units:
         saved = unit.reservations.saved()
         if store.load(unit.bdev.uuid) != saved:
             await store.save(unit.bdev.uuid, saved)

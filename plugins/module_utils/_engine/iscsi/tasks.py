@@ -217,7 +217,9 @@ def _reset(connection: Connection, luns: list[LogicalUnit]) -> list[asyncio.Futu
     settled: list[asyncio.Future[None]] = []
     for lun in luns:
         settled += _abort(list(_tasks(connection, lun))) + connection.target.settling.left_on(lun)
-        lun.state.reset()
+        kept = lun.state.reset()
+        if kept is not None:
+            settled.append(asyncio.ensure_future(kept))
     return settled
 
 

@@ -50,6 +50,9 @@ class Device:
         """Access states of the target port groups, by the tag of their portal group (SPC-4 §5.15)."""
         self.causes: dict[int, Cause] = {}
         """Who changed them."""
+        self.made_by = self.units.change
+        self.set_by: dict[int, int] = {}
+        """By tag the number of the change (see :class:`Units`) that set its access state last."""
         self.histogram: Histogram | None = None
         """Of the time that its commands take, while somebody wants it."""
 
@@ -86,6 +89,8 @@ class Device:
         False when they are like that already.
         """
         changed = {tag: state for tag, state in states.items() if self.ports.get(tag) is not state}
+        if own is None:
+            self.set_by.update(dict.fromkeys(states, self.units.change))
         self.ports.update(changed)
         self.causes.update(dict.fromkeys(changed, Cause.COMMAND if own else Cause.TARGET))
         self._refresh()

@@ -52,6 +52,8 @@ class Eraser:
         self.may_exit = False
         """AUSE: after a failure, EXIT FAILURE MODE brings the unit back."""
         self._task: asyncio.Task[None] | None = None
+        self._is_told: asyncio.Future[None] | None = None
+        """That it is at work outlives the process when this is done."""
         self.is_called_off = False
 
     @classmethod
@@ -71,14 +73,21 @@ class Eraser:
     def begin(self) -> asyncio.Task[None]:
         """What becomes of it; OSError leaves the unit unusable until an erasure succeeds."""
         self._state.erasure = self
-        self._state.changed()
+        kept = self._state.changed()
+        self._is_told = None if kept is None else asyncio.ensure_future(kept)
         self._task = asyncio.get_running_loop().create_task(self._run())
         self._task.add_done_callback(self._done_with)
         return self._task
 
+    async def told(self) -> None:
+        """Return when everybody who may have to do with the unit later will know of it. Raises OSError."""
+        if self._is_told is not None:
+            await asyncio.shield(self._is_told)
+
     async def _run(self) -> None:
         bdev = self._state.bdev
         try:
+            await self.told()
             for step in self._passes:
                 for offset in range(0, bdev.size, _STEP):
                     if self.is_called_off:
@@ -91,7 +100,9 @@ class Eraser:
             self.failed = True
             raise
         self._state.erasure = None
-        self._state.changed()
+        kept = self._state.changed()
+        if kept is not None:
+            await kept
 
     async def at_rest(self, seconds: float, more_seconds: float) -> bool:
         """See :class:`unit.Erasure`."""
@@ -114,7 +125,9 @@ async def _erase(task: Task, passes: list[Step], sanitizes: bool, immediate: boo
     eraser = Eraser(task.unit.state, passes, sanitizes)
     eraser.may_exit = may_exit
     erasing = eraser.begin()
-    if not immediate:
+    if immediate:
+        await eraser.told()
+    else:
         waiting = asyncio.ensure_future(asyncio.shield(erasing))
         task.give_up = waiting.cancel
         await waiting
@@ -218,7 +231,9 @@ async def _exit_failure_mode(task: Task) -> None:
         if not state.erasure.failed or not state.erasure.may_exit:
             raise state.erasure.refusal()
         state.erasure = None
-        state.changed()
+        kept = state.changed()
+        if kept is not None:
+            await kept
 
 
 def _unless_at_work(begin: Handler) -> Handler:

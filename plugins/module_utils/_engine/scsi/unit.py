@@ -99,6 +99,8 @@ class UnitState:
     def __init__(self, bdev: Bdev, keeper: Keeper | None = None) -> None:
         self.bdev = bdev
         self._keeper = keeper
+        self.made_by = 0
+        """The number of the change (see :class:`Units`) that made it."""
         self.luns: list[LogicalUnit] = []
         self.gate = Gate()
         self.reservations = Reservations()
@@ -189,18 +191,23 @@ class UnitState:
     def resume(self, before: UnitState) -> None:
         """Be what the unit was before it was forgotten."""
         self.reservations, self.modes, self.loaded = before.reservations, before.modes, before.loaded
+        self.made_by = before.made_by
         if before.erasure is not None and before.erasure.failed:
             self.erasure = before.erasure
         self.changed()
 
-    def reset(self) -> None:
-        """Logical unit reset (SAM-5 §6.3.3): what is not meant to last goes; everybody learns of it."""
+    def reset(self) -> Awaitable[None] | None:
+        """Logical unit reset (SAM-5 §6.3.3): what is not meant to last goes; everybody learns of it.
+
+        Gives what to wait for before it is answered.
+        """
         self.reservations.reserved_by = None
         self.prevented.clear()
         self.modes = Modes()
-        self.changed()
+        kept = self.changed()
         for nexus, lun in self.nexuses():
             nexus.attend(lun.id, BusDeviceReset)
+        return kept
 
     def forget(self, nexus: Nexus) -> None:
         """The nexus is lost (SAM-5 §6.3.4)."""
@@ -279,6 +286,8 @@ class Units:
         self.store = store
         self.keeper: Keeper | None = None
         """To be set before there are units."""
+        self.change = 0
+        """The number of the change under way, where others make the same ones later and tell what they have by then."""
         self._by_bdev: dict[Bdev, UnitState] = {}
 
     def __iter__(self) -> Iterator[UnitState]:
@@ -293,6 +302,7 @@ class Units:
         state = self._by_bdev.get(bdev)
         if state is None:
             state = self._by_bdev[bdev] = UnitState(bdev, self.keeper)
+            state.made_by = self.change
             saved = self.store.load(bdev.uuid) if self.store else None
             if saved is not None:
                 state.reservations.restore(saved)

@@ -122,7 +122,7 @@ def malloc_create(
             name = engine.bdevs.next_name("Malloc")
     engine.bdevs.check_free(name)
     refuse_metadata(name, metadata)
-    shared = engine.memory.get(name, num_blocks, block_size) if engine.memory is not None else None
+    shared = engine.sources.memory(name, num_blocks, block_size) if engine.sources is not None else None
     try:
         bdev = MallocBdev(name, num_blocks, block_size, uuid, physical_block_size, shared)
     except EngineError:
@@ -177,7 +177,7 @@ async def aio_create(
 async def open_store(engine: Engine, kind: type[AioBdev], name: str, filename: str, options: Mapping[str, Any]) -> str:
     """Make a bdev of that kind, whose ``open`` takes the options."""
     engine.bdevs.check_free(name)
-    opened = engine.memory.store() if engine.memory is not None else None
+    opened = engine.sources.descriptor() if engine.sources is not None else None
     given = (name, filename, engine.pool.share().submit)
     opening = functools.partial(kind.open, *given, **options, guard=engine.guard, opened=opened)
     try:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What bdevs are made of and outlives a worker: the main process has it open, workers get it with the call.
 
-Memory it makes and keeps. Files and disks workers open once more by its descriptor: the same store, though its name
+Memory it makes and keeps. Files and disks workers open once more by its descriptor: the same one, though its name
 may be gone or another's by then.
 """
 
@@ -16,25 +16,25 @@ from ..bdev.malloc import shared_memory
 from ..errors import EngineError
 
 
-class Memory(Protocol):
-    def get(self, name: str, num_blocks: int, block_size: int) -> int:
+class Sources(Protocol):
+    def memory(self, name: str, num_blocks: int, block_size: int) -> int:
         """A descriptor of memory for a bdev, which the caller owns. Raises EngineError."""
 
-    def store(self) -> int | None:
+    def descriptor(self) -> int | None:
         """A descriptor, which the caller owns, of the file or disk of a bdev that others have already; else None."""
 
 
-class NewMemory:
+class OwnSources:
     """In the main process."""
 
-    def get(self, name: str, num_blocks: int, block_size: int) -> int:
+    def memory(self, name: str, num_blocks: int, block_size: int) -> int:
         return shared_memory(name, num_blocks, block_size)
 
-    def store(self) -> int | None:
+    def descriptor(self) -> int | None:
         return None
 
 
-class GivenMemory:
+class GivenSources:
     """In a worker: what came with the call that makes the bdev."""
 
     def __init__(self) -> None:
@@ -46,13 +46,13 @@ class GivenMemory:
             os.close(self._given)
         self._given = descriptors[0] if descriptors else None
 
-    def get(self, name: str, num_blocks: int, block_size: int) -> int:
+    def memory(self, name: str, num_blocks: int, block_size: int) -> int:
         del num_blocks, block_size
-        given = self.store()
+        given = self.descriptor()
         if given is None:
             raise EngineError(f"bdev {name}: the main process did not hand over its memory")
         return given
 
-    def store(self) -> int | None:
+    def descriptor(self) -> int | None:
         given, self._given = self._given, None
         return given
