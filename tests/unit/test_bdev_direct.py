@@ -9,21 +9,15 @@ import asyncio
 import errno
 import fcntl
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.aio import AioBdev
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import Invalid
+from pool_of_none import submit
 
 BLOCK, BLOCKS = 512, 64
-
-
-def submit(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.set_result(function(*arguments))
-    return future
 
 
 def opened(path: Path, **options: Any) -> AioBdev:

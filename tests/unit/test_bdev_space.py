@@ -18,14 +18,9 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.base im
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.malloc import MallocBdev
 from hypothesis import given
 from hypothesis import strategies as st
+from pool_of_none import submit
 
 MIB = 2**20
-
-
-def submit(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    future.set_result(function(*arguments))
-    return future
 
 
 def outcome(operation: Callable[[], Any]) -> Any:

@@ -25,19 +25,10 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.sendin
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.scsi import store
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.sigbus import BusGuard
 from conftest import COLLECTIONS
+from pool_of_none import submit
 
 BLOCK = 512
 SIZE = 16384
-
-
-def submit(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
-    """A pool that does it now."""
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    try:
-        future.set_result(function(*arguments))
-    except OSError as error:
-        future.set_exception(error)
-    return future
 
 
 @pytest.fixture

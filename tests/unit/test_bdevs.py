@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +24,9 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.sigbus impor
 from conftest import COLLECTIONS
 from hypothesis import given
 from hypothesis import strategies as st
+from pool_of_none import submit
 
 BLOCK = 512
-
-
-def submit(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
-    """A pool that does it now."""
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    try:
-        future.set_result(function(*arguments))
-    except OSError as error:
-        future.set_exception(error)
-    return future
 
 
 def opened(path: Path, **options: Any) -> AioBdev:
