@@ -39,6 +39,7 @@ BUILD: Final = ROOT / "build/bench"
 PYTHON: Final = BUILD / "venv/bin/python"
 """Of the environment with matplotlib and a library for CRC32C; missing when it could not be made."""
 ENGINE: Final = ROOT / "build/openlun-iscsi.pyz"
+CONGESTION_CONTROL: Final = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 ATTEMPTS: Final = 3
 """How often a measurement is tried until it is a quiet one."""
 REPEATS: Final = 0.5
@@ -128,6 +129,7 @@ class Comparison:
     def _once(self, work: Work, name: str, server: Server, number: int, seconds: float) -> Sample:
         all_cores = {self._setting.core, self._setting.client_core}
         clients = Clients(all_cores if server.everywhere else {self._setting.client_core}, self._light)
+        _forget_connections()
         with awake(server.pid()):
             for disk in work.disks or server.spread:
                 server.url(disk)  # made and served before the time is taken
@@ -135,6 +137,12 @@ class Comparison:
                 figures = work.measure(server, clients, seconds)
         figures[CLIENT] = of_a_core.share / len(clients.cores)
         return Sample(work.key, name, number, figures, 0.0 if work.long else noise.share)
+
+
+def _forget_connections() -> None:
+    """What the kernel remembers of earlier connections to this host, such as how fast they were, begins no new one."""
+    with contextlib.suppress(OSError):  # there is no ip
+        subprocess.run(["ip", "tcp_metrics", "flush", "127.0.0.1"], capture_output=True, check=False)
 
 
 def _targets(rows: Iterable[Row]) -> dict[str, list[str]]:
@@ -192,6 +200,7 @@ def main() -> int:
         "date": datetime.now(timezone.utc).isoformat(timespec="minutes"),
         "machine": f"{len(available)} cores, Linux {platform.release()}, Python {python_version()}",
         "pinned": f"server to core {available[0]}, client to core {available[1]}",
+        "TCP": CONGESTION_CONTROL.read_text().strip(),
         "files": f"tmpfs, and {file_system(BUILD)} for the rows about files",
         "rounds": f"{rounds} of {seconds:g} s a measurement, medians",
         "load at start": _load(),
