@@ -98,15 +98,17 @@ def test_a_connection_that_shows_two_disks_takes_only_the_truncated_one_along(
 ) -> None:
     async def flushed() -> None:
         one, two, memory = opened(paths[0]), opened(paths[1]), MallocBdev("M", 8, BLOCK)
-        sender = connection()
-        for bdev in (two, memory, one):
-            sender.borrow(bdev)
-            data = bdev.read(0, BLOCK)
-            assert isinstance(data, memoryview)
-            sender.queue_raw(data)
+        senders = connection(), connection()
+        for sender in senders:
+            for bdev in (two, memory, one):
+                sender.borrow(bdev)
+                data = bdev.read(0, BLOCK)
+                assert isinstance(data, memoryview)
+                sender.queue_raw(data)
         os.truncate(paths[0], 0)
-        sender.flush()
-        assert sender.closed
+        for sender in senders:
+            sender.flush()
+            assert sender.closed
         assert (one.memory is None, two.memory is None, memory.lends_memory) == (True, False, True)
 
     asyncio.run(flushed())

@@ -248,9 +248,13 @@ class AioBdev(Bdev):
 
     def has_lost(self) -> bool:
         memory = self.memory
-        return memory is not None and (bool(memory.lost) or os.fstat(self._fd).st_size < len(memory.view))
+        if memory is None:
+            return bool(self._mappings)  # which somebody found out before
+        return bool(memory.lost) or os.fstat(self._fd).st_size < len(memory.view)
 
     def distrust(self) -> None:
+        if self.memory is None:
+            return
         _LOG.error("bdev %s: %s was truncated while it was served", self.name, self.filename)
         self.memory = None
         for mapping in self._mappings:
