@@ -274,7 +274,7 @@ def test_the_next_command_is_looked_for_only_after_one_that_came_alone(
             def ready(alone: bool = alone, done: asyncio.Future[None] = done) -> None:
                 ours.recv(10)
                 if alone:
-                    loop.expect_more()
+                    loop.answered(1, 0)
                 done.set_result(None)
 
             loop.add_reader(ours, ready)
@@ -326,9 +326,110 @@ def test_what_is_for_the_end_of_a_round_comes_after_what_was_ready_but_not_much_
     assert max(waiting) == min(count, 16)
 
 
-def test_a_chance_to_look_for_more_is_not_lost_to_another_session(monkeypatch: pytest.MonkeyPatch, loop: Loop) -> None:
-    chances = iter([True, False])
-    monkeypatch.setattr(Spin, "tries", lambda _spin: next(chances))
-    loop.expect_more()
-    loop.expect_more()
-    assert loop._watch._spins
+class Looks:
+    """What is looked for, and waited for: the timeouts, and what was found."""
+
+    def __init__(self, watch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.timeouts: list[float | None] = []
+        self.founds: list[list[tuple[int, int]]] = []
+        self._watch = watch
+        monkeypatch.setattr(watch, "_epoll", self)
+
+    def poll(self, timeout: float | None, _most: int) -> list[tuple[int, int]]:
+        self.timeouts.append(timeout)
+        if not self.founds:
+            self._watch.asyncio_wanted = True
+            return []
+        return self.founds.pop(0)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.fixture
+def learning() -> Iterator[Loop]:
+    """As it is by default."""
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def looks(learning: Loop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Looks]:
+    with monkeypatch.context() as patch:
+        yield Looks(learning._watch, patch)
+
+
+def answers(loop: Loop, fd: int, *counts: int) -> None:
+    """A descriptor whose callback answers so many commands, one number a round and then none."""
+    left = list(counts)
+
+    def callback() -> None:
+        if left:
+            loop.answered(left.pop(0), 32)
+
+    loop._watch.readers[fd] = callback
+
+
+@pytest.mark.parametrize(("counts", "few"), [((1, 1), True), ((2,), True), ((2, 1), False), ((3,), False)])
+def test_the_next_commands_are_looked_for_when_few_came_together(
+    learning: Loop, looks: Looks, counts: tuple[int, ...], few: bool
+) -> None:
+    for fd, count in enumerate(counts, 1001):
+        answers(learning, fd, count)
+    looks.founds = [[(fd, 1) for fd, _count in enumerate(counts, 1001)]]
+    learning._watch.select(None)
+    assert looks.timeouts[:2] == [None, 0 if few else None]
+
+
+def test_who_found_a_part_of_a_command_by_looking_looks_for_the_rest(learning: Loop, looks: Looks) -> None:
+    answers(learning, 1001, 1)
+    looks.founds = [[(1001, 1)], [(1001, 1)]]
+    learning._watch.select(None)
+    assert looks.timeouts[:3] == [None, 0, 0]
+
+
+def test_who_slept_until_a_part_of_a_command_came_sleeps_until_the_rest_does(learning: Loop, looks: Looks) -> None:
+    answers(learning, 1001)
+    looks.founds = [[(1001, 1)]]
+    learning._watch.select(None)
+    assert looks.timeouts == [None, None]
+
+
+def test_commands_gather_until_another_initiator_sends_one(
+    learning: Loop, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning._watch._gathering, "after", lambda *_numbers: 30.0)
+    rounds: list[int] = []
+    answers(learning, 1001, 5)
+    learning._watch.readers[1002] = lambda: rounds.append(len(looks.timeouts))
+    looks.founds = [[(1001, 1)], *[[(1001, 1)]] * 3, [(1001, 1), (1002, 1)]]
+    learning._watch.select(None)
+    assert looks.timeouts == [None, 0, 0, 0, 0, None]
+    assert rounds == [5]
+
+
+def test_commands_gather_only_for_a_time(learning: Loop, looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning._watch._gathering, "after", lambda *_numbers: 1e-9)
+    answers(learning, 1001, 5)
+    looks.founds = [[(1001, 1)]] * 3
+    learning._watch.select(None)
+    assert looks.timeouts == [None, 0, None, None], "once for those that gathered, and then they are waited for"
+
+
+def test_who_is_never_to_use_the_processor_for_that_waits_for_nothing() -> None:
+    loop = Loop(0.0)
+    watch = loop._watch
+    try:
+        watch.answered(1, 32)
+        watch._expect()
+        assert not watch._spins
+        assert not watch._pause
+    finally:
+        loop.close()
+
+
+def test_what_no_number_of_commands_can_be_is_none(loop: Loop) -> None:
+    loop.answered(1, 5)
+    loop.answered(1, 0xFFFFFFF0)
+    assert loop._watch._outstanding == 5

@@ -18,13 +18,21 @@ import selectors
 from time import monotonic
 from typing import Any, Callable, Final
 
-from .spin import Spin
+from .gather import Gathering
+from .spin import Events, Spin
 
 _MOST_EVENTS: Final = 64
 """Descriptors a round. The kernel names all of them in turn, and timers are looked at after each round."""
 
 _MOST_LATER: Final = 16
 """Callbacks that wait for the end of a round: the first of them is not to wait for long."""
+
+_FEW: Final = 2
+"""Commands a round: their initiators may do nothing before they have the answers."""
+_GLANCE: Final = 10e-6
+"""Seconds after which it is seen whether another initiator has sent something, while commands gather."""
+_MOST_OUTSTANDING: Final = 65536
+"""What is more than that was no number of commands."""
 
 _READABLE: Final = select.EPOLLIN
 _NOT_READABLE: Final = ~select.EPOLLIN
@@ -41,8 +49,15 @@ class Watch(selectors.EpollSelector):
         super().__init__()
         self._failed = failed
         self._spin = spin
-        self._spins = False
-        """The next command is to be looked for."""
+        self._gathering = Gathering()
+        self._answered = 0
+        """Commands in this round,"""
+        self._outstanding = 0
+        """and those that their initiators had on their way."""
+        self._pause = 0.0
+        """Seconds for which commands are to gather."""
+        self._spins = spin.always
+        """The next ones are to be looked for."""
         self._epoll = select.epoll()
         self.readers: dict[int, Callback] = {}
         self.writers: dict[int, Callback] = {}
@@ -93,13 +108,12 @@ class Watch(selectors.EpollSelector):
         until = 0.0 if timeout is None else monotonic() + timeout
         wait = timeout
         poll, spin = self._epoll.poll, self._spin
-        always = spin.always
+        found: Events = []
         reader_of, later = self.readers.get, self._later
         self.asyncio_wanted = False
         while True:
-            if always or self._spins:
-                self._spins = False
-                found = spin.poll(poll, wait, _MOST_EVENTS)
+            if self._spins or self._pause:
+                found = self._look_out(wait, len(found))
             else:
                 found = poll(wait, _MOST_EVENTS)
             for fd, events in found:
@@ -116,6 +130,10 @@ class Watch(selectors.EpollSelector):
                     self._end_round()
             if later:
                 self._end_round()
+            if self._answered:
+                self._expect()
+            elif self._spins:
+                self._spins = spin.found
             if self.asyncio_wanted:
                 break
             if timeout is not None:
@@ -142,10 +160,40 @@ class Watch(selectors.EpollSelector):
         """Call it when all that is ready now has been called, or most of it."""
         self._later.append(callback)
 
-    def expect_more(self) -> None:
-        """A few commands came alone and were answered."""
-        if not self._spins:
-            self._spins = self._spin.tries()
+    def answered(self, count: int, outstanding: int) -> None:
+        """So many commands were answered in this round, by a connection whose initiator had so many on their way."""
+        self._answered += count
+        self._outstanding += outstanding if outstanding < _MOST_OUTSTANDING else 0
+
+    def _expect(self) -> None:
+        """Commands were answered in this round: how are the next ones waited for?"""
+        count, outstanding = self._answered, self._outstanding
+        self._answered = self._outstanding = 0
+        spin = self._spin
+        if spin.never:
+            return
+        self._pause = self._gathering.after(count, outstanding, monotonic())
+        self._spins = spin.always or count <= _FEW and spin.tries()
+
+    def _look_out(self, timeout: float | None, before: int) -> Events:
+        """What is ready next, after commands had time to gather. More descriptors than ``before`` end that: there is
+        another initiator, which may have no more commands to send."""
+        poll = self._epoll.poll
+        if self._pause:
+            until = monotonic() + self._pause
+            self._pause = 0.0
+            found: Events = []
+            glance = 0.0
+            while glance < until:
+                glance = min(monotonic() + _GLANCE, until)
+                while monotonic() < glance:
+                    pass
+                found = poll(0, _MOST_EVENTS)
+                if len(found) > before:
+                    return found
+            if found or not self._spins:
+                return found
+        return self._spin.poll(poll, timeout, _MOST_EVENTS)
 
     def _end_round(self) -> None:
         for callback in self._later:
@@ -204,9 +252,10 @@ class Loop(asyncio.SelectorEventLoop):
         """
         self._watch.after_round(callback)
 
-    def expect_more(self) -> None:
-        """For a callback that answered a command, or two: its peer may have waited for that, to send the next one."""
-        self._watch.expect_more()
+    def answered(self, count: int, outstanding: int) -> None:
+        """For a callback that answered commands: their peer may have waited for that, to send the next ones; or it has
+        so many on their way (0: not known) that more of them may come before they are answered."""
+        self._watch.answered(count, outstanding)
 
     def stop(self) -> None:
         self._watch.asyncio_wanted = True

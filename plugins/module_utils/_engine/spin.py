@@ -39,6 +39,12 @@ class Spin:
         self._until = 0.0
         self._luck = _MOST_LUCK
         self._waited = 0
+        self.found = False
+        """The last time that it was looked there was something before it was slept."""
+
+    @property
+    def never(self) -> bool:
+        return self._always and not self._seconds
 
     @property
     def always(self) -> bool:
@@ -59,6 +65,7 @@ class Spin:
     def poll(self, poll: Poll, timeout: float | None, most: int) -> Events:
         """As ``poll``, looking first; after :meth:`tries`, or each time if that is :attr:`always` so."""
         events = poll(0, most)
+        self.found = True
         if not events and timeout != 0:
             now = monotonic()
             end = None if timeout is None else now + timeout
@@ -69,6 +76,7 @@ class Spin:
                 events = poll(0, most)
             if not self._always:
                 self._learn(bool(events))
+            self.found = bool(events) or self._always
             if not events:
                 events = poll(None if end is None else max(0, end - monotonic()), most)
         if events and self._always:

@@ -25,6 +25,7 @@ _COMMAND: Final = struct.Struct(">H2xLQLLL4xHLxH7x")
 """Opcode and flags, lengths, LUN, ITT, expected data transfer length, CmdSN, operation code and options, LBA, blocks: a
 SCSI command with a CDB of ten bytes (RFC 7143 §11.3, SBC-4 §5.14)."""
 _LUN: Final = struct.Struct(">8xQ")
+_EXP_STAT_SN: Final = struct.Struct(">28xL")
 _SIXTEEN: Final = struct.Struct(">34xQL2x")
 """LBA and blocks of a CDB of sixteen bytes."""
 _READ: Final = frozenset({0x2800, 0x8800})
@@ -82,7 +83,7 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
         return at
     room = OUTPUT_LIMIT - connection.out_bytes
     chunk = _CHUNK if data_digest else room
-    first_sn, told = exp_cmd_sn, 0
+    first_sn, first_stat_sn, begin, told = exp_cmd_sn, stat_sn, at, 0
     bytes_read = writes = bytes_written = 0
     while end - at >= head:
         what, lengths, lun_field, itt, expected, cmd_sn, code, lba, blocks = unpack(view, at)
@@ -165,6 +166,7 @@ def carry_out(connection: Worker, view: memoryview, at: int, end: int) -> int:
         stat_sn += 1
         limit += 1
     count = exp_cmd_sn - first_sn
+    connection.outstanding = (first_stat_sn - _EXP_STAT_SN.unpack_from(view, begin)[0] & _MASK) + 1
     reads = count - writes
     connection.out_bytes += bytes_read + count * head + reads * foot - told
     if bytes_read > room and not connection.closed:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 _WORK_LIMIT: Final = 64 * 1024 * 1024
 """Bytes that READs may be about to give back; what comes then waits in the socket."""
-_FEW: Final = 2
-"""Commands a wake-up: their initiator may do nothing before it has the answers."""
 _WORKING: Final = "its READs take much memory"
 
 
@@ -37,8 +35,8 @@ class Worker(Receiver):
 
     __slots__ = (
         *("_idle", "_transfer_tag", "_used", "_used_before", "_working", "careful", "data_in_limit", "immediate_limit"),
-        *("incoming", "parameters", "peer_receive_limit", "plain_limit", "running", "solicited", "stat_sn", "target"),
-        "waiting_writes",
+        *("incoming", "outstanding", "parameters", "peer_receive_limit", "plain_limit", "running", "solicited"),
+        *("stat_sn", "target", "waiting_writes"),
     )
 
     def __init__(self, sock: socket.socket, target: IscsiTarget, shared: SharedBuffer, handlers: Handlers) -> None:
@@ -65,6 +63,8 @@ class Worker(Receiver):
         """Where the last command was counted."""
         self._used_before: list[Use] = []
         """Where other commands of this wake-up were."""
+        self.outstanding = 0
+        """Commands that the initiator had sent and not seen an answer to, as one of this wake-up says; 0: none did."""
         self.careful = False
         """Commands wait for what the initiator left behind."""
         self._idle: list[asyncio.Future[None]] = []
@@ -126,15 +126,15 @@ class Worker(Receiver):
     def settle(self) -> None:
         if self._used is not None:
             took = monotonic_ns() - self.woken
-            few = 0 < self._used.settle(took) <= _FEW and not self.running
+            count = self._used.settle(took)
             self._used = None
             if self._used_before:
-                few = False
                 for use in self._used_before:
-                    use.settle(took)
+                    count += use.settle(took)
                 self._used_before.clear()
-            if few and isinstance(self._loop, Loop):
-                self._loop.expect_more()
+            if count and not self.running and isinstance(self._loop, Loop):
+                self._loop.answered(count, self.outstanding)
+            self.outstanding = 0
 
     def be_careful(self) -> None:
         """While commands that the initiator left behind are still being carried out, nothing overtakes them."""
