@@ -531,6 +531,8 @@ options:
     description:
       - Whether live objects that are not declared are removed, except those that match O(ignore).
       - What a remaining object needs stays too, as do bdevs of types that M(openlun.iscsi.bdev) does not know.
+      - An NVMe namespace and a part of a split go only with their controller or split. One that stays and is not
+        declared loses its limits (O(bdevs[].qos)), unless it, what gives it or what uses it matches O(ignore).
     type: bool
     default: false
   ignore:

@@ -76,8 +76,9 @@ def _operations(scene: Scene) -> Iterator[Operation]:
     """What every single object asks for, dependencies first."""
     for kind in KINDS:
         for ref, want in scene.goal.objects.items():
-            if ref[0] == kind and ref in scene.goal.wishes:
-                yield from _PLANNERS[kind](scene.current.get(ref), want, scene)
+            live = scene.current.get(ref)
+            if ref[0] == kind and (ref in scene.goal.wishes or want is not live):
+                yield from _PLANNERS[kind](live, want, scene)
     for ref, why in scene.goal.doomed.items():
         live = scene.current.objects[ref]
         if not (isinstance(live, Bdev) and live.is_given):
@@ -128,12 +129,13 @@ def _claims(live: Bdev, scene: Scene) -> tuple[str, ...]:
 
 
 def _plan_given(live: Bdev | None, want: Bdev, scene: Scene) -> Iterator[Operation]:
-    """It comes with what gives it, without limits."""
+    """It comes with what gives it, without limits, and has none in the end that nobody declares."""
     if live is None or giver_of(want.name) in scene.goal.coming:
         live, want = Bdev(want.name, want.type, qos=Qos()), Bdev(want.name, want.type, qos=want.qos)
     differences = [each for each in changes(live, want) if each.property == "qos"]
     if differences:
-        yield Operation(EDIT, live, want, _said(differences))
+        why = _said(differences)
+        yield Operation(EDIT, live, want, why if want.ref in scene.goal.wishes else f"not declared, {why}")
 
 
 def _bdevs_used(giver: Bdev, scene: Scene) -> tuple[str, ...]:
