@@ -102,6 +102,10 @@ options:
             V(raid).
           - They have to exist, or to be declared in the same run. Nothing else can use or serve them.
           - Other ones put another device in its place, which needs O(force).
+          - A V(raid1) that keeps one of its bdevs goes on with another one, which B(is overwritten) in the
+            background with what the mirror has. In the place of a lost one it is put without O(force), in that of one
+            that has the data only with it.
+          - One bdev is exchanged at a time, and the engine of this collection does it only on one core.
         version_added: 0.2.0
         type: list
         elements: str

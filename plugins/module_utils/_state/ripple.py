@@ -45,7 +45,7 @@ def _replace_bdevs_on(bdev: Operation, operations: dict[Ref, Operation], scene: 
     added = []
     for each in scene.built_on(bdev.ref):
         planned = operations.get(each.ref)
-        if planned is not None and planned.removes:
+        if planned is not None and (planned.removes or bdev.ref[1] in planned.released):
             continue
         after = as_kind(Bdev, scene.goal.objects[each.ref]).made_again()
         wish, base = scene.goal.wishes.get(each.ref), bdev.before
