@@ -357,6 +357,28 @@ class FakeEngine:
         details = {"strip_size_kb": strip_size_kb, "raid_level": raid_level, "base_bdevs_list": disks}
         return bool(self._on_bases(name, "Raid Volume", uuid, *base_bdevs, raid=details))
 
+    def do_bdev_raid_add_base_bdev(self, raid_bdev: str, base_bdev: str) -> bool:
+        raid = self.bdevs[raid_bdev]["driver_specific"]["raid"]
+        _need(raid["raid_level"] == "raid1" and "process" not in raid, "no mirror, or one that is rebuilt")
+        place = next((each for each in raid["base_bdevs_list"] if each["name"] is None), None)
+        _need(place is not None, f"no empty slot in {raid_bdev}")
+        bases = self.made_of[raid_bdev]
+        self._claim(raid_bdev, base_bdev)
+        self.made_of[raid_bdev] = (*bases, base_bdev)
+        raid["base_bdevs_list"].remove(place)
+        raid["base_bdevs_list"].append({"name": base_bdev, "is_configured": True})
+        return True
+
+    def do_bdev_raid_remove_base_bdev(self, name: str) -> bool:
+        [user] = [user for user, bases in self.made_of.items() if name in bases]
+        raid = self.bdevs[user]["driver_specific"]["raid"]
+        _need(raid["raid_level"] == "raid1" and len(self.made_of[user]) > 1, f"{user} needs {name}")
+        raid["base_bdevs_list"] = [each for each in raid["base_bdevs_list"] if each["name"] != name]
+        raid["base_bdevs_list"].append({"name": None, "is_configured": False})
+        self.made_of[user] = tuple(base for base in self.made_of[user] if base != name)
+        self.bdevs[name]["claimed"] = False
+        return True
+
     def do_bdev_raid_delete(self, name: str) -> bool:
         return self._delete_bdev(name, "Raid Volume")
 

@@ -95,6 +95,10 @@ options:
         V(raid).
       - They have to exist, or to be declared in the same run. Nothing else can use or serve them.
       - Other ones put another device in its place, which needs O(force).
+      - A V(raid1) that keeps one of its bdevs goes on with another one, which B(is overwritten) in the
+        background with what the mirror has. In the place of a lost one it is put without O(force), in that of one
+        that has the data only with it.
+      - One bdev is exchanged at a time, and the engine of this collection does it only on one core.
     version_added: 0.2.0
     type: list
     elements: str
@@ -206,11 +210,16 @@ EXAMPLES = r"""
       - {name: NVMe1, type: nvme, address: "0000:03:00.0"}
       - {name: NVMe1n1, qos: {rw_ios_per_sec: 20000}}
 
-- name: A mirror of two disks, cut into four, mirrorp0 to mirrorp3; SPDK only
+- name: A mirror of two disks, cut into four, mirrorp0 to mirrorp3
   openlun.iscsi.target_config:
     bdevs:
       - {name: mirror, type: raid, level: raid1, base_bdevs: [NVMe1n1, NVMe2n1]}
       - {name: mirrorp, type: split, base_bdevs: [mirror], count: 4}
+
+- name: A new disk in the place of the one that the mirror has lost
+  openlun.iscsi.bdev:
+    name: mirror
+    base_bdevs: [NVMe1n1, NVMe3n1]
 
 - name: Remove the disk and its file
   openlun.iscsi.bdev:

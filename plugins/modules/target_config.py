@@ -102,6 +102,10 @@ options:
             V(raid).
           - They have to exist, or to be declared in the same run. Nothing else can use or serve them.
           - Other ones put another device in its place, which needs O(force).
+          - A V(raid1) that keeps one of its bdevs goes on with another one, which B(is overwritten) in the
+            background with what the mirror has. In the place of a lost one it is put without O(force), in that of one
+            that has the data only with it.
+          - One bdev is exchanged at a time, and the engine of this collection does it only on one core.
         version_added: 0.2.0
         type: list
         elements: str
@@ -531,6 +535,8 @@ options:
     description:
       - Whether live objects that are not declared are removed, except those that match O(ignore).
       - What a remaining object needs stays too, as do bdevs of types that M(openlun.iscsi.bdev) does not know.
+      - An NVMe namespace and a part of a split go only with their controller or split. One that stays and is not
+        declared loses its limits (O(bdevs[].qos)), unless it, what gives it or what uses it matches O(ignore).
     type: bool
     default: false
   ignore:

@@ -195,7 +195,11 @@ def test_what_something_unknown_has_claimed_needs_force(engine: FakeEngine) -> N
 
 
 @pytest.mark.parametrize("disks", [["d1", None], [{"name": "d1"}, {"name": None}]])
-def test_a_mirror_that_lost_a_disk_is_not_made_again_without_force(stacked: FakeEngine, disks: list[Any]) -> None:
+def test_an_engine_that_rebuilds_no_mirror_makes_it_again_with_force(
+    stacked: FakeEngine, disks: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = [each for each in stacked.do_rpc_get_methods() if not each.endswith("_base_bdev")]
+    monkeypatch.setattr(stacked, "do_rpc_get_methods", lambda: methods)
     raid = stacked.bdevs["r"]["driver_specific"]["raid"]
     raid.update(raid_level="raid1", strip_size_kb=0, base_bdevs_list=disks)
     problem = refused(stacked, bdevs=[{**RAID, "level": "raid1"}])

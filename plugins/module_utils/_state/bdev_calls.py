@@ -11,6 +11,7 @@ from typing import Any, Final
 from .._rpc import Call
 from .bdevs import MIB, Bdev, Latency
 from .drivers import DELAY, DRIVERS, ERROR, NVME, PASSTHRU, RAID, RBD, SPLIT
+from .mirrors import ADD_BASE, LOST, REMOVE_BASE
 from .operations import Operation, as_kind
 
 _Params = dict[str, Any]
@@ -24,6 +25,9 @@ def up(operation: Operation) -> Iterator[Call]:
 
 def down(operation: Operation) -> Iterator[Call]:
     bdev = as_kind(Bdev, operation.before)
+    if not operation.removes:
+        yield from (Call(REMOVE_BASE, {"name": base}) for base in bdev.base_bdevs or () if base in operation.released)
+        return
     which = {"base_bdev": _base(bdev)} if bdev.type == SPLIT else {"name": bdev.name}
     yield Call(DRIVERS[bdev.type].delete, _given({**which, "remove_file": operation.remove_file or None}))
 
@@ -35,6 +39,9 @@ def change(operation: Operation) -> Iterator[Call]:
         yield Call(DRIVERS[bdev.type].resize or "", {"name": bdev.name, name: bdev.size // unit})
     if bdev.latency is not None and bdev.latency != before.latency:
         yield from _set_latency(bdev.name, bdev.latency, before.latency or Latency())
+    for base in bdev.base_bdevs or ():
+        if base not in (*(before.base_bdevs or ()), LOST):
+            yield Call(ADD_BASE, {"raid_bdev": bdev.name, "base_bdev": base})
     yield from _set_qos(bdev, before)
 
 

@@ -13,6 +13,7 @@ from .bdevs import MIB, Bdev
 from .context import Context, Found, dangling, noun
 from .declaration import Wish
 from .drivers import DRIVERS, OPTIONS, PART, RAID, RAID1, SPLIT, giver_of
+from .mirrors import ADD_BASE, REMOVE_BASE
 from .model import TargetNode
 from .sizes import show_size
 
@@ -50,6 +51,8 @@ def check(bdev: Bdev, context: Context) -> Found:
         yield from _size_of_file(bdev, live if live is not None and live.path == bdev.path else None, wish, context)
     yield from _details(bdev, live, wish, context)
     yield from _bases(bdev, wish, context)
+    if live is not None and "base_bdevs" in wish.given:
+        yield from _new_base(live, wish, context)
 
 
 def _differing(bdev: Bdev, live: Bdev | None, wish: Wish) -> set[str]:
@@ -146,6 +149,32 @@ def _bases(bdev: Bdev, wish: Wish, context: Context) -> Found:
     blocks = {disk.block_size for disk in disks if disk is not None and disk.block_size is not None}
     if len(blocks) > 1:
         yield path, f"bdevs with blocks of {' and of '.join(map(str, sorted(blocks)))} bytes make no {bdev.type}."
+
+
+def _new_base(live: Bdev, wish: Wish, context: Context) -> Found:
+    """Whether a mirror can be rebuilt, before it gives anything up for that."""
+    mirror = live.exchange(wish.given["base_bdevs"], wish.given.get("level"))
+    if mirror is None or not mirror.come or not context.can.exchanges_bases:
+        return
+    path, new = wish.at("base_bdevs"), ", ".join(mirror.come)
+    if not context.can.rebuilds_mirrors:
+        why = f"with several cores {context.can.engine} rebuilds no mirror, so {live.name} cannot get {new}"
+        yield path, f"{why}. Start it on one core for that (-m; iscsi_target_cpumask of the role) and run this again."
+    elif live.rebuilding is not None:
+        why = f"{live.rebuilding} of {live.name} is being rebuilt, and nothing else of the mirror changes meanwhile"
+        remedy = f"Run this again when that is done, or take {live.rebuilding} out by {REMOVE_BASE}."
+        yield path, f"{why}. {remedy}"
+    elif len(mirror.come) > 1:
+        why = f"a mirror is rebuilt for one bdev at a time, and {new} are new in {live.name}"
+        remedy = f"Exchange one, or add one to an empty place by {ADD_BASE}, and run this again when it is rebuilt."
+        yield path, f"{why}. {remedy}"
+    else:
+        disk = _settled(new, context)
+        if disk is not None and disk.readonly:
+            yield path, f"{new} is read-only, so {live.name} cannot be rebuilt on it."
+        elif disk is not None and disk.size is not None and disk.size < (live.size or 0):
+            has, needs = show_size(disk.size), show_size(live.size or 0)
+            yield path, f"{new} has {has}, and {live.name} needs {needs} of each of its bdevs."
 
 
 def _settled(name: str, context: Context) -> Bdev | None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from .bdevs import Bdev, Latency, Qos
 from .drivers import DELAY, ERROR, NVME, PART, PASSTHRU, RAID, RBD, SPLIT, giver_of, type_of
+from .mirrors import LOST
 
 _Details = Mapping[str, Any]
 
@@ -72,9 +73,10 @@ def _raid(details: _Details) -> dict[str, Any]:
     bases = (each["name"] if isinstance(each, dict) else each for each in raid["base_bdevs_list"])
     strip_size = int(raid.get("strip_size_kb", 0)) << 10
     return {
-        "base_bdevs": tuple(name or "a lost disk" for name in bases),
+        "base_bdevs": tuple(name or LOST for name in bases),
         "level": str(raid["raid_level"]),
         "strip_size": strip_size or None,
+        "rebuilding": (raid.get("process") or {}).get("target"),
     }
 
 

@@ -21,6 +21,7 @@ from .drivers import (
     SPLIT,
     giver_of,
 )
+from .mirrors import Exchange, exchange
 
 DEFAULT_STRIP_SIZE: Final = 64 << 10
 
@@ -108,6 +109,7 @@ class Bdev(BaseObject):
     ceph_user: str | None = None
     cluster: str | None = None
     claimed: bool = field(default=False, compare=False)  # by something in the engine, known here or not
+    rebuilding: str | None = field(default=None, compare=False)  # the base of a mirror that is not like the others yet
 
     @classmethod
     def create(cls, given: Mapping[str, Any]) -> Bdev:
@@ -147,10 +149,13 @@ class Bdev(BaseObject):
         return giver_of(name) == self.name and (self.type == NVME or name in self.parts)
 
     def edited(self, given: Mapping[str, Any]) -> Bdev:
-        """As another device it has nothing of the old one. The disks of a mirror are all alike and keep their order."""
-        if self.level == RAID1 and set(given.get("base_bdevs", ())) == set(self.base_bdevs or ()):
-            given = {**given, "base_bdevs": self.base_bdevs}
-        if any(given.get(option, getattr(self, option)) != getattr(self, option) for option in OPTIONS_OF_A_DEVICE):
+        """As another device it has nothing of the old one. A mirror is the same as long as one of its disks stays."""
+        device = set(OPTIONS_OF_A_DEVICE)
+        mirror = self.exchange(given.get("base_bdevs", ()), given.get("level"))
+        if mirror is not None:
+            given = {**given, "base_bdevs": mirror.bases}
+            device.discard("base_bdevs")
+        if any(given.get(option, getattr(self, option)) != getattr(self, option) for option in device):
             return Bdev.create({"name": self.name, "type": self.type, **given})
         changed = dict(given)
         if "qos" in given:
@@ -162,6 +167,11 @@ class Bdev(BaseObject):
         if given.get("level", self.level) != self.level:
             changed.setdefault("strip_size", None if given["level"] == RAID1 else self.strip_size or DEFAULT_STRIP_SIZE)
         return super().edited(changed)
+
+    def exchange(self, base_bdevs: Sequence[str], level: str | None = None) -> Exchange | None:
+        """How a mirror comes to these base bdevs; None for other bdevs, and for what is another mirror then."""
+        is_mirror = self.level == RAID1 and level in (None, RAID1)
+        return exchange(self.base_bdevs or (), base_bdevs) if is_mirror else None
 
     def made_again(self) -> Bdev:
         """What is made of other bdevs, to be made once more: what those decide is not known any more."""

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Final
 
 from .base import AUTH_GROUP, BDEV, INITIATOR_GROUP, PORTAL_GROUP, SINGLETONS, TARGET_NODE, Ref, changes, label
-from .bdevs import Bdev
+from .bdevs import Bdev, Qos
 from .declaration import Declaration, Wish
 from .drivers import DRIVERS, GIVEN, giver_of
 from .model import KINDS, Object, State
@@ -68,6 +68,8 @@ def aim(
             del objects[ref]
             doomed[ref] = "not declared"
     _end_given(objects, doomed, declaration, coming, problems)
+    if prune:
+        objects.update((each.ref, replace(each, qos=Qos())) for each in _limited(objects, declaration, ignore))
     return Goal(objects, doomed, declaration.wishes, coming)
 
 
@@ -114,6 +116,25 @@ def _prunable(
     )
     kept = _closure(roots, objects)
     return [ref for ref in undeclared if ref in candidates and ref not in kept]
+
+
+def _limited(objects: Mapping[Ref, Object], declaration: Declaration, ignore: Sequence[str]) -> list[Bdev]:
+    """What is given goes only with what gives it, but loses limits that nobody declares any more: these are they.
+
+    What is ignored keeps those of what it needs and of what it gives.
+    """
+    given = [each for each in objects.values() if isinstance(each, Bdev) and each.is_given]
+    limited = [each for each in given if any(each.qos or ()) and each.ref not in declaration.wishes]
+    if not limited:
+        return []
+    ignored = {ref for ref in objects if ref not in declaration.wishes and _ignored(ref, ignore)}
+    kept = _closure(ignored, objects)
+    givers = {each.ref: next(each.needs(), each.ref) for each in limited}
+    return [
+        each
+        for each in limited
+        if each.ref not in kept and givers[each.ref] not in ignored and _is_managed(objects[givers[each.ref]])
+    ]
 
 
 def _is_managed(each: Object) -> bool:

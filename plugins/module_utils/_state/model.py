@@ -26,6 +26,7 @@ from .base import (
     Ref,
 )
 from .bdevs import Bdev
+from .mirrors import ADD_BASE, REMOVE_BASE
 from .portals import ANY, Portal, known_netmask
 from .target_options import TargetOptions
 
@@ -322,10 +323,17 @@ class Capabilities:
     masks_luns: bool = True
     flags_luns: bool = True
     """A target node shows a LUN as read-only or removable."""
+    rebuilds_mirrors: bool = True
+    """Where there are methods for it: an engine with several processes does not."""
 
     def has(self, method: str) -> bool:
         """Whether there is such a method; an engine that has not been asked has all."""
         return not self.methods or method in self.methods
+
+    @property
+    def exchanges_bases(self) -> bool:
+        """Whether base bdevs of mirrors go and come while these are used."""
+        return self.has(ADD_BASE) and self.has(REMOVE_BASE)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from .base import PORTAL_GROUP, Ref, label
+from .bdevs import Bdev
 from .model import Lun, Map, Object, PortalGroup, Session, TargetNode
 from .portals import Portal
 
@@ -25,8 +26,9 @@ class Operation:
     ``risks`` say what it costs (``loses …``) and ``sessions`` whom it hits: either needs force. So does a replacement
     without them, because who logs in meanwhile finds nothing.
     ``detached`` are maps of a target node that end because their portal group goes away before the node is edited,
-    ``released`` what an edit takes away first, LUNs of a target node or portals of a portal group, so that others can
-    have it or it can come again, and ``expects`` the bdevs that an NVMe controller or a split has to give.
+    ``released`` what an edit takes away first, LUNs of a target node, portals of a portal group or base bdevs of a
+    mirror, so that others can have it or it can come again, and ``expects`` the bdevs that an NVMe controller or a
+    split has to give.
     """
 
     action: str
@@ -36,7 +38,7 @@ class Operation:
     risks: tuple[str, ...] = ()
     sessions: tuple[Session, ...] = ()
     detached: frozenset[Map] = frozenset()
-    released: frozenset[Lun | Portal] = frozenset()
+    released: frozenset[Lun | Portal | str] = frozenset()
     remove_file: bool = False
     expects: tuple[str, ...] = ()
     ref: Ref = field(init=False, repr=False, compare=False)
@@ -67,6 +69,9 @@ class Operation:
         if isinstance(before, PortalGroup):
             portals = tuple(portal for portal in before.portals if (portal in self.released) == released)
             return replace(before, portals=portals)
+        if isinstance(before, Bdev):
+            bases = tuple(base for base in before.base_bdevs or () if (base in self.released) == released)
+            return replace(before, base_bdevs=bases)
         return before
 
     def __str__(self) -> str:

@@ -32,6 +32,7 @@ from .declaration import Declaration
 from .drivers import DRIVERS, NVME, RAID, SPLIT, giver_of
 from .goal import aim
 from .masking import losing
+from .mirrors import Exchange
 from .model import KINDS, REMOVE_LUN, SET_OPTIONS, Capabilities, Object, PortalGroup, State, TargetNode
 from .operations import CREATE, DELETE, EDIT, REPLACE, Operation
 from .scene import Scene
@@ -76,7 +77,8 @@ def _operations(scene: Scene) -> Iterator[Operation]:
     """What every single object asks for, dependencies first."""
     for kind in KINDS:
         for ref, want in scene.goal.objects.items():
-            if ref[0] == kind and ref in scene.goal.wishes:
+            # Of what nobody declares only limits become others.
+            if ref[0] == kind and (ref in scene.goal.wishes or want is not scene.current.get(ref)):
                 yield from _PLANNERS[kind](scene.current.get(ref), want, scene)
     for ref, why in scene.goal.doomed.items():
         live = scene.current.objects[ref]
@@ -85,7 +87,7 @@ def _operations(scene: Scene) -> Iterator[Operation]:
 
 
 def _plan_bdev(live: Bdev | None, want: Bdev, scene: Scene) -> Iterator[Operation]:
-    """Limits and latencies change and some types grow while served; all else about a bdev is fixed when it is made."""
+    """Limits, latencies and disks of mirrors change and some types grow while served; all else is fixed at creation."""
     if want.is_given:
         yield from _plan_given(live, want, scene)
         return
@@ -99,11 +101,21 @@ def _plan_bdev(live: Bdev | None, want: Bdev, scene: Scene) -> Iterator[Operatio
         return
     properties = {each.property for each in differences}
     live_properties = _LIVE_OF_BDEVS | ({"size"} if _grows(live, want, scene.can) else set())
-    if properties <= live_properties:
+    mirror = live.exchange(want.base_bdevs or ()) if scene.can.exchanges_bases and "base_bdevs" in properties else None
+    if mirror is not None and properties <= live_properties | {"base_bdevs"}:
+        yield _exchange(live, want, _said(differences), mirror)
+    elif properties <= live_properties:
         yield Operation(EDIT, live, want, _said(differences))
     else:
         risks = (*_risks(live, properties), *_claims(live, scene))
         yield Operation(REPLACE, live, want.made_again(), _said(differences), risks=risks, expects=expects)
+
+
+def _exchange(live: Bdev, want: Bdev, said: str, mirror: Exchange) -> Operation:
+    """What is put in an empty place is what was declared; to give up a disk that has the data is another matter."""
+    come, go = ", ".join(mirror.come), ", ".join(mirror.go)
+    risks = (f"gives {go} up before {come} has the data",) if go else ()
+    return Operation(EDIT, live, want, f"{said}, overwrites {come}", risks, released=frozenset(mirror.go))
 
 
 _LIVE_OF_BDEVS: Final = frozenset(("qos", "latency"))
@@ -128,12 +140,13 @@ def _claims(live: Bdev, scene: Scene) -> tuple[str, ...]:
 
 
 def _plan_given(live: Bdev | None, want: Bdev, scene: Scene) -> Iterator[Operation]:
-    """It comes with what gives it, without limits."""
+    """It comes with what gives it, without limits, and has none in the end that nobody declares."""
     if live is None or giver_of(want.name) in scene.goal.coming:
         live, want = Bdev(want.name, want.type, qos=Qos()), Bdev(want.name, want.type, qos=want.qos)
     differences = [each for each in changes(live, want) if each.property == "qos"]
     if differences:
-        yield Operation(EDIT, live, want, _said(differences))
+        why = _said(differences)
+        yield Operation(EDIT, live, want, why if want.ref in scene.goal.wishes else f"not declared, {why}")
 
 
 def _bdevs_used(giver: Bdev, scene: Scene) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def _replace_bdevs_on(bdev: Operation, operations: dict[Ref, Operation], scene: 
     added = []
     for each in scene.built_on(bdev.ref):
         planned = operations.get(each.ref)
-        if planned is not None and planned.removes:
+        if planned is not None and (planned.removes or bdev.ref[1] in planned.released):
             continue
         after = as_kind(Bdev, scene.goal.objects[each.ref]).made_again()
         wish, base = scene.goal.wishes.get(each.ref), bdev.before
@@ -59,13 +59,15 @@ def _replace_bdevs_on(bdev: Operation, operations: dict[Ref, Operation], scene: 
 
 
 def _limit_parts(split: Operation, operations: dict[Ref, Operation], scene: Scene) -> None:
-    """The parts of a split that is made again have no limits, and get back those that they had."""
+    """The parts of a split that is made again have no limits: they get all that they shall have."""
     for name in split.after.parts if isinstance(split.after, Bdev) else ():
         part = scene.goal.objects.get((BDEV, name))
-        if isinstance(part, Bdev) and part.qos and any(part.qos) and part.ref not in operations:
-            bare = Bdev(name, part.type, qos=Qos())
-            why = f"its {label(split.ref)} is replaced"
-            operations[part.ref] = Operation(EDIT, bare, Bdev(name, part.type, qos=part.qos), why)
+        if not isinstance(part, Bdev):
+            continue
+        planned = operations.pop(part.ref, None)
+        if any(part.qos or ()):
+            bare, after = (Bdev(name, part.type, qos=limits) for limits in (Qos(), part.qos))
+            operations[part.ref] = Operation(EDIT, bare, after, _joined(f"its {label(split.ref)} is replaced", planned))
 
 
 def _unasked(ref: Ref, scene: Scene) -> tuple[str, ...]:

@@ -150,7 +150,7 @@ def _conflicts(operations: Collection[Operation]) -> dict[Ref, list[_Key]]:
                 holders[resource].add(each.ref)
     conflicts: defaultdict[Ref, list[_Key]] = defaultdict(list)
     for each in operations if holders else ():
-        step = UP if each.creates else CHANGE if isinstance(each.after, (TargetNode, PortalGroup)) else None
+        step = UP if each.creates else CHANGE if each.action == EDIT else None
         if step is not None:
             rivals = {ref for _held, wanted in _exclusive(each.after) for key in wanted for ref in holders.get(key, ())}
             for loser in rivals - {each.ref}:
