@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.fleet import Fleet
@@ -31,16 +32,24 @@ class Recorder:
         self.number = number
         self.ready = True
         self.story = story
+        self.refuses: Exception | None = None
+        """Why it cannot let go of target nodes."""
 
     def call(self, call: Call) -> None:
         self.story.append((self.number, call.method, dict(call.params or {})))
 
-    async def caught_up(self) -> None:
+    async def followed(self, _changes: Collection[int]) -> None:
         pass
 
     async def see_off(self, nodes: list[str], _seconds: int, until_rest: bool) -> None:
-        self.story.append((self.number, "see_off" if until_rest else "see_off_for_good", nodes))
+        self.story.append((self.number, "see_off" if until_rest else "see_off_for_good", sorted(nodes)))
         await asyncio.sleep(0.01)
+        if self.refuses is not None:
+            raise self.refuses
+
+    def give_up(self, _why: str) -> None:
+        self.story.append((self.number, "give_up"))
+        self.refuses = None
 
     def take_over(self, nodes: list[str], luggage: Mapping[str, Any] | None) -> None:
         self.story.append((self.number, "take_over", nodes, luggage))
@@ -48,6 +57,22 @@ class Recorder:
     def hand_over(self, arrival: Arrival, _elsewhere: int) -> None:
         self.story.append((self.number, "hand_over"))
         arrival.sock.close()
+
+
+class Controllers:
+    """NVMe controllers of the main process."""
+
+    def __init__(self, attached: list[Any], attach: tuple[str, dict[str, Any]]) -> None:
+        self._attached, self._attach = attached, attach
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._attached)
+
+    def get(self, _name: str) -> Any:
+        return self._attached[0]
+
+    def config(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        yield self._attach
 
 
 class Site:
@@ -83,6 +108,23 @@ class Site:
             )
         self.story.clear()
         return self
+
+    async def node(self, name: str, *bdevs: str) -> str:
+        """A new target node; gives its full name."""
+        luns = [{"lun_id": number, "bdev_name": bdev} for number, bdev in enumerate(bdevs)]
+        await self.rpc("iscsi_create_target_node", name=name, alias_name="", pg_ig_maps=[], luns=luns, queue_depth=8)
+        return f"iqn.2016-06.io.spdk:{name}"
+
+    async def node_of_main(self) -> str:
+        """One on a disk that only the main process drives."""
+        await self.rpc("bdev_null_create", name="N1n1", num_blocks=8, block_size=512)
+        disks = SimpleNamespace(bdevs=[self.engine.bdevs.get("N1n1")])
+        self.engine.nvme = Controllers([disks], ("bdev_nvme_attach_controller", {}))  # type: ignore[assignment]
+        return await self.node("nvme", "N1n1")
+
+    def taken(self) -> list[tuple[int, list[str], Any]]:
+        """Worker, nodes and luggage of each handover, since somebody cleared the story."""
+        return [(each[0], sorted(each[2]), each[3]) for each in self.story if each[1] == "take_over"]
 
     def hear(self, number: int, **words: Any) -> None:
         """What that worker tells, after all that it was told unless it is ``change``."""

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.sources import GivenSources
@@ -18,7 +16,7 @@ from ansible_collections.openlun.iscsi.plugins.module_utils._engine.process impo
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.method import Spread, State
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.methods import all_methods
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.service import Engine, Settings, WorkerPlace
-from cores_site import OTHER, Site, arrival, with_site
+from cores_site import OTHER, Controllers, Site, arrival, with_site
 from engine_process import free_port
 
 # -- the table
@@ -163,8 +161,7 @@ def test_who_logs_in_while_a_node_moves_waits_and_changes_do_too() -> None:
 
 def test_a_login_to_a_node_of_the_main_process_stays_here() -> None:
     async def test(site: Site) -> None:
-        await site.rpc("bdev_null_create", name="N1n1", num_blocks=8, block_size=512)
-        site.engine.nvme = [SimpleNamespace(bdevs=[site.engine.bdevs.get("N1n1")])]  # type: ignore[assignment]
+        await site.node_of_main()
         await site.rpc("iscsi_target_node_add_lun", name="one", bdev_name="N1n1")
         assert (site.engine.owner_of("iqn.2016-06.io.spdk:one"), site.engine.owner_of(OTHER)) == (0, 2)
         assert (1, "see_off", ["iqn.2016-06.io.spdk:one"]) in site.story
@@ -172,7 +169,6 @@ def test_a_login_to_a_node_of_the_main_process_stays_here() -> None:
         assert not site.fleet.take(site.engine.target.node("one"), come)
         come.sock.close()
         peer.close()
-        site.engine.nvme = SimpleNamespace(config=lambda: ())  # type: ignore[assignment]
 
     with_site(test)
 
@@ -229,22 +225,6 @@ async def everything(site: Site, directory: Path) -> None:
     await site.rpc("iscsi_target_node_set_redirect", name="part", pg_tag=1, **redirect)
     await site.rpc("iscsi_target_node_set_access_state", name="part", pg_tag=1, access_state="standby")
     await site.rpc("iscsi_target_node_disable", name="mirror")
-
-
-class Controllers:
-    """NVMe controllers of the main process."""
-
-    def __init__(self, attached: list[Any], attach: tuple[str, dict[str, Any]]) -> None:
-        self._attached, self._attach = attached, attach
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._attached)
-
-    def get(self, _name: str) -> Any:
-        return self._attached[0]
-
-    def config(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        yield self._attach
 
 
 def test_a_worker_that_makes_the_calls_it_is_given_is_configured_like_the_main_process(tmp_path: Path) -> None:

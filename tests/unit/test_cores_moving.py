@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import Busy
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi import luggage, parting
-from cores_site import ONE, OTHER, REGISTERED, Site, arrival, with_site
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi import luggage
+from cores_site import ONE, OTHER, REGISTERED, Site, with_site
 from engine_process import free_port
 
 
@@ -169,62 +168,6 @@ def test_what_was_told_survives_a_transaction_that_fails() -> None:
         assert site.fleet.luggage(1)[1]["units"] == {"M-one": REGISTERED}
 
     with_site(test)
-
-
-def test_a_node_that_the_main_process_is_not_done_with_is_served_when_it_is(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Meanwhile everything else goes on, and the node can be deleted."""
-
-    async def test(site: Site) -> None:
-        working = asyncio.get_running_loop().create_future()
-        monkeypatch.setattr(parting, "_REST_SECONDS", 0.01)
-        monkeypatch.setattr(site.engine.target.settling, "left_on", lambda _lun: [working])
-        owners = {ONE: 1, OTHER: 1}
-        site.fleet.owners.update(owners)
-        moving = site.fleet._moving
-        moves = {name: (0, owner) for name, owner in owners.items()}
-        moving.begin(moves)
-        await moving.go(moves)
-        assert "its disks still work on 1 commands. Until these have ended nobody serves" in caplog.text
-        come, peer = arrival()
-        assert site.fleet.take(site.engine.target.node(ONE), come)
-        await site.rpc("log_set_level", level="ERROR")
-        await asyncio.wait_for(site.rpc("iscsi_delete_target_node", name=OTHER), 5)
-        assert not [each for each in site.story if each[1] in ("take_over", "hand_over")]
-        working.set_result(None)
-        while (1, "hand_over") not in [each[:2] for each in site.story]:
-            await asyncio.sleep(0.001)
-        assert [each[2] for each in site.story if each[1] == "take_over"] == [[ONE]]
-        peer.close()
-
-    with_site(test)
-
-
-def test_a_bug_keeps_no_node_away_for_ever(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    async def test(site: Site) -> None:
-        outcomes = [Busy("its disks still work"), Busy("its disks still work"), RuntimeError("bug")]
-
-        is_moved = asyncio.Event()
-
-        async def at_rest(_target: Any, _names: Any) -> None:
-            if len(outcomes) < 3:
-                await is_moved.wait()
-            raise outcomes.pop(0)
-
-        monkeypatch.setattr(parting, "at_rest", at_rest)
-        site.fleet.owners[ONE] = 1
-        moves = {ONE: (0, 1)}
-        site.fleet._moving.begin(moves)
-        await site.fleet._moving.go(moves)
-        assert site.story == []
-        is_moved.set()
-        while ONE in site.fleet._moving:
-            await asyncio.sleep(0.001)
-        assert [each[:3] for each in site.story] == [(1, "take_over", [ONE])]
-
-    with_site(test)
-    assert "at rest is not known because of a bug" in caplog.text
 
 
 def test_a_move_that_meets_a_bug_does_not_hold_up_others(

@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Final, NamedTuple
 
@@ -320,12 +320,15 @@ class Engine:
         # When it fails, the store says so and tries again.
         saving.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    async def commit(self) -> None:
-        """Return when everything changed so far is saved, and done in the workers too. Raises EngineError."""
+    async def commit(self, changes: Collection[int] = ()) -> None:
+        """Return when everything changed so far is saved, and ``changes``, or all, are done in the workers too.
+
+        Raises EngineError.
+        """
         if self.fleet is None:
             await self.store.commit()
         else:
-            both = await asyncio.gather(self.store.commit(), self.fleet.caught_up(), return_exceptions=True)
+            both = await asyncio.gather(self.store.commit(), self.fleet.followed(changes), return_exceptions=True)
             for error in filter(None, both):
                 raise error
 

@@ -14,11 +14,12 @@ import contextlib
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..bdev.aio import AioBdev
 from ..bdev.malloc import MallocBdev
+from ..errors import Busy
 from ..iscsi import luggage
 from ..iscsi.node import TargetNode
 from ..iscsi.reception import Arrival
@@ -28,9 +29,10 @@ from ..rpc.methods import worker as internal
 from ..rpc.metrics_merging import Ledger
 from . import ownership
 from .launch import Launcher
+from .logins import Logins
 from .member import Call, Member, all_of
 from .moving import Moving
-from .places import Moves, Places
+from .places import SHARING, Moves, Places
 from .reports import Reports
 
 if TYPE_CHECKING:
@@ -39,9 +41,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 _START_SECONDS: Final = 60.0
-_WAIT_SECONDS: Final = 20.0
-"""How long a login waits for the worker that is to serve it."""
-_MOST_WAITING: Final = 4096
 _HISTOGRAM: Final = "bdev_enable_histogram"
 _MAKE: Final = frozenset({"bdev_malloc_create", "bdev_aio_create", "bdev_uring_create"})
 """What they make workers have in common with the main process."""
@@ -55,12 +54,6 @@ class _Step(NamedTuple):
     moves: Moves
 
 
-class _Waiting(NamedTuple):
-    node: TargetNode
-    arrival: Arrival
-    until: float
-
-
 class Fleet:
     """``cores`` have a worker each."""
 
@@ -69,6 +62,7 @@ class Fleet:
         self._launcher = Launcher(engine.settings.spin_microseconds)
         self.members = [Member(number, core, self._launcher, self) for number, core in enumerate(cores, 1)]
         self._places = Places(engine, len(self.members))
+        engine.target.units.begin_away = True
         self.ledger = Ledger()
         self._is_configured = asyncio.Event()
         self._steps: deque[_Step] = deque()
@@ -77,14 +71,16 @@ class Fleet:
         """Steps so far."""
         self._progress = asyncio.Event()
         self._mover: asyncio.Task[None] | None = None
-        self._moving = Moving(engine.target, self)
+        self._moving = Moving(engine.target, self._places, self)
+        self._touched: set[str] = set()
+        """Target nodes that show less since the last change."""
         self._reports = Reports(engine, self._take)
         self._held: list[Call] | None = None
         self._heard_meanwhile: list[tuple[Member, Mapping[str, Any]]] = []
         """What workers told during a transaction: what it is about may be back as it was when the transaction fails."""
         self._histograms: dict[str, Call] = {}
         """By bdev those that were enabled: they are no part of the configuration."""
-        self._waiting: list[_Waiting] = []
+        self._logins = Logins(engine.target, self)
         self._are_all_ready = asyncio.Event()
 
     @property
@@ -105,6 +101,7 @@ class Fleet:
         self._engine.target.elsewhere = self
         self._engine.target.number_apart(len(self.members) + 1, 0)
         self._places.assign()
+        self._places.open_units(self._moving.disks)
         self._engine.target.units.change = self._made + 1
         self._is_configured.set()
         try:
@@ -115,9 +112,7 @@ class Fleet:
 
     async def stop(self, seconds: int) -> None:
         """Let initiators log out, flush, end."""
-        for waiting in self._waiting:
-            waiting.arrival.sock.close()
-        self._waiting.clear()
+        self._logins.close()
         if self._mover is not None:
             self._mover.cancel()
         self._moving.close()
@@ -198,7 +193,7 @@ class Fleet:
 
     # -- following ---------------------------------------------------------------------------------------------------
 
-    def follow(self, method: Method, params: Any, result: Any) -> None:
+    def follow(self, method: Method, params: Any, result: Any) -> int:
         """See :class:`rpc.dispatch.Workers`."""
         same: Calls = ((method.name, params),)
         try:
@@ -210,13 +205,13 @@ class Fleet:
             _LOG.exception("workers cannot follow %s because of a bug", method.name)
             for member in self.members:
                 member.give_up("it cannot be told what changed")
-            return
+            return 0
         if method.name == _HISTOGRAM:
             self._histograms[params["name"]] = made[0]
         if self._held is not None:
             self._held += made
-        else:
-            self._take(made)
+            return 0
+        return self._take(made)
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[None]:
@@ -227,6 +222,8 @@ class Fleet:
         except BaseException:
             _forget(self._held)
             self._held = None
+            self._touched.clear()
+            self._places.open_units(self._moving.disks)  # those that are made anew, as they were
             self._tell_progress()
             for heard in self._heard_meanwhile:
                 self._reports.take(*heard)
@@ -236,12 +233,34 @@ class Fleet:
         held, self._held = self._held, None
         self._take(held)
 
-    async def caught_up(self) -> None:
-        """Return when the workers have followed everything so far."""
-        wanted = self._made
+    async def followed(self, changes: Collection[int]) -> None:
+        """Return when the workers have followed these changes, or everything so far. Raises Busy; they are made.
+
+        Who stands still is waited for if a change is about its target nodes; see :meth:`Member.followed`.
+        """
+        wanted = max(changes, default=self._made)
         while self._sent < wanted:
             await self._next()
-        await asyncio.gather(*(member.caught_up() for member in self.members))
+        try:
+            await asyncio.gather(*(member.followed(changes) for member in self.members))
+        except Busy as error:
+            raise Busy(f"the change is made and saved, but {error}") from None
+
+    def take(self, node: TargetNode, arrival: Arrival) -> bool:
+        """See :class:`iscsi.reception.Elsewhere`."""
+        return self._logins.take(node, arrival)
+
+    def let_in(self) -> None:
+        """Something changed that logins may wait for."""
+        self._logins.let_in()
+
+    def is_moving(self, node: TargetNode) -> bool:
+        """Nobody serves it now; somebody will."""
+        return node.name in self._moving
+
+    def touched(self, node: TargetNode) -> None:
+        """See :class:`iscsi.reception.Elsewhere`."""
+        self._touched.add(node.name)
 
     def _descriptor_of(self, method: str, params: Mapping[str, Any] | None) -> int | None:
         """A descriptor that goes with a call; it is the bdev's."""
@@ -252,18 +271,26 @@ class Fleet:
             return bdev.descriptor
         return bdev.shared if isinstance(bdev, MallocBdev) else None
 
-    def _take(self, calls: list[Call]) -> None:
-        self._made += 1
-        self._engine.target.units.change = self._made + 1
+    def _take(self, calls: list[Call]) -> int:
+        """Gives the number of the change."""
+        self._made = number = self._made + 1
+        self._engine.target.units.change = number + 1
         moves = self._places.after([call.method for call in calls])
         self._moving.begin(moves)
-        self._steps.append(_Step([call._replace(change=self._made) for call in calls], moves))
+        if any(call.method in SHARING for call in calls):
+            self._places.open_units(self._moving.disks)
+        touched = [self.owners[name] for name in self._touched if name in self.owners]
+        self._touched.clear()
+        named = (self._places.concerned_by(call.method, call.params or {}) for call in calls)
+        concerns = frozenset().union(touched, *moves.values(), *named)
+        self._steps.append(_Step([call._replace(change=number, concerns=concerns) for call in calls], moves))
         if self._mover is None:
             self._advance()
+        return number
 
     def _advance(self) -> None:
         while self._steps:
-            if self._steps[0].moves:
+            if self._steps[0].moves or self._moving.has_company:
                 self._mover = asyncio.get_running_loop().create_task(self._move_and_go_on(self._steps[0].moves))
                 return
             self._tell(self._steps.popleft())
@@ -272,8 +299,12 @@ class Fleet:
 
     def _tell(self, step: _Step) -> None:
         for member in self.members:
-            for call in step.calls:
-                member.call(call)
+            try:
+                for call in step.calls:
+                    member.call(call)
+            except Exception:  # pylint: disable=broad-except
+                _LOG.exception("%s is not told of a change because of a bug", member)
+                member.give_up("it cannot be told what changed")
         _forget(step.calls)
         self._sent += 1
 
@@ -313,7 +344,13 @@ class Fleet:
     # -- moving ------------------------------------------------------------------------------------------------------
 
     async def _move_and_go_on(self, moves: Moves) -> None:
-        await self._moving.go(moves)
+        try:
+            if moves:
+                await self._moving.go(moves)
+            await self._moving.hold_company()
+        except Exception:  # pylint: disable=broad-except
+            _LOG.exception("a move of target nodes %s met a bug; what comes after it goes on", ", ".join(moves))
+        self._places.open_units(self._moving.disks)
         self._mover = None
         self._tell(self._steps.popleft())
         self._advance()
@@ -331,55 +368,6 @@ class Fleet:
         owner = self.owners.get(node.name, ownership.MAIN)
         if owner != ownership.MAIN:
             self.members[owner - 1].take_over([node.name], None)
-
-    # -- logins ------------------------------------------------------------------------------------------------------
-
-    def take(self, node: TargetNode, arrival: Arrival) -> bool:
-        """See :class:`iscsi.reception.Elsewhere`."""
-        if self._is_served_here(node):
-            return False
-        member = self._ready_for(node)
-        if member is not None:
-            self._hand_over(member, arrival)
-        elif len(self._waiting) < _MOST_WAITING:
-            loop = asyncio.get_running_loop()
-            self._waiting.append(_Waiting(node, arrival, loop.time() + _WAIT_SECONDS))
-            loop.call_later(_WAIT_SECONDS + 0.1, self.let_in)
-        else:
-            arrival.sock.close()
-        return True
-
-    def _is_served_here(self, node: TargetNode) -> bool:
-        """Or refused here, for good or until it is known who serves it."""
-        is_mine = self.owners.get(node.name) == ownership.MAIN and node.name not in self._moving
-        return is_mine or node.is_closed
-
-    def _ready_for(self, node: TargetNode) -> Member | None:
-        """The worker of a node that can be told of its logins now."""
-        owner = self.owners.get(node.name)
-        if not owner or node.name in self._moving or not self.members[owner - 1].ready:
-            return None
-        return self.members[owner - 1]
-
-    def _hand_over(self, member: Member, arrival: Arrival) -> None:
-        others = sum(each.sessions for each in self.members if each is not member)
-        member.hand_over(arrival, others + len(self._engine.target.sessions))
-
-    def let_in(self) -> None:
-        """Whoever waits for what is there now goes on; who waited too long is to come again."""
-        now = asyncio.get_running_loop().time()
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            member = self._ready_for(each.node)
-            if self._is_served_here(each.node):
-                self._engine.target.admit(each.arrival)
-            elif member is not None:
-                self._hand_over(member, each.arrival)
-            elif each.until > now:
-                self._waiting.append(each)
-            else:
-                _LOG.warning("a login to target node %s is dropped: nobody serves that node now", each.node.name)
-                each.arrival.sock.close()
 
 
 def _copied(descriptor: int | None) -> int | None:

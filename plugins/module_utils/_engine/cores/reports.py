@@ -24,7 +24,7 @@ _LOG = logging.getLogger(__name__)
 class Reports:
     """``follow`` lets all workers make calls."""
 
-    def __init__(self, engine: Engine, follow: Callable[[list[Call]], None]) -> None:
+    def __init__(self, engine: Engine, follow: Callable[[list[Call]], object]) -> None:
         self._engine = engine
         self._follow = follow
 
