@@ -18,7 +18,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ..bdev.aio import AioBdev
+from ..bdev.base import Bdev
 from ..bdev.malloc import MallocBdev
+from ..bdev.mirror import MirrorBdev
 from ..errors import Busy
 from ..iscsi import luggage
 from ..iscsi.node import TargetNode
@@ -27,7 +29,7 @@ from ..rpc.exposition import Family, Sample
 from ..rpc.method import Calls, Method, Spread, State
 from ..rpc.methods import worker as internal
 from ..rpc.metrics_merging import Ledger
-from . import ownership
+from . import ownership, rebuilds
 from .launch import Launcher
 from .logins import Logins
 from .member import Call, Member, all_of
@@ -52,6 +54,8 @@ class _Step(NamedTuple):
 
     calls: list[Call]
     moves: Moves
+    begun: list[str]
+    """Rebuilds that begin with it."""
 
 
 class Fleet:
@@ -63,6 +67,7 @@ class Fleet:
         self.members = [Member(number, core, self._launcher, self) for number, core in enumerate(cores, 1)]
         self._places = Places(engine, len(self.members))
         engine.target.units.begin_away = True
+        engine.watcher = self
         self.ledger = Ledger()
         self._is_configured = asyncio.Event()
         self._steps: deque[_Step] = deque()
@@ -71,10 +76,10 @@ class Fleet:
         """Steps so far."""
         self._progress = asyncio.Event()
         self._mover: asyncio.Task[None] | None = None
-        self._moving = Moving(engine.target, self._places, self)
+        self._moving = Moving(engine, self._places, self)
         self._touched: set[str] = set()
         """Target nodes that show less since the last change."""
-        self._reports = Reports(engine, self._take)
+        self._reports = Reports(engine, self._rebuilds)
         self._held: list[Call] | None = None
         self._heard_meanwhile: list[tuple[Member, Mapping[str, Any]]] = []
         """What workers told during a transaction: what it is about may be back as it was when the transaction fails."""
@@ -102,6 +107,7 @@ class Fleet:
         self._engine.target.number_apart(len(self.members) + 1, 0)
         self._places.assign()
         self._places.open_units(self._moving.disks)
+        self._moving.begin_rebuilds(name for name in self._places.begun if self.owners[name] == ownership.MAIN)
         self._engine.target.units.change = self._made + 1
         self._is_configured.set()
         try:
@@ -175,7 +181,10 @@ class Fleet:
 
     def luggage(self, number: int) -> tuple[list[str], luggage.Luggage]:
         nodes = [node for name, node in self._engine.target.nodes.items() if self.owners.get(name) == number]
-        return [node.name for node in nodes], luggage.pack(nodes, luggage.units_of(nodes))
+        at_work = [name for name, owner in self.owners.items() if owner == number and name not in self._moving]
+        packed = luggage.pack(nodes, luggage.units_of(nodes))
+        bases = rebuilds.hand_over(self._engine, at_work)
+        return [node.name for node in nodes], {**packed, "rebuilds": bases} if bases else packed
 
     def is_ready(self, member: Member) -> None:
         del member
@@ -212,6 +221,22 @@ class Fleet:
             self._held += made
             return 0
         return self._take(made)
+
+    def mirror_changed(self, mirror: MirrorBdev, base: Bdev, is_gained: bool) -> None:
+        """See :class:`bdev.mirror.Watcher`. Workers learn of it before they learn of anything else, such as that target
+        nodes on the mirror are theirs now."""
+        method = internal.GAIN_MIRROR if is_gained else internal.LOSE_MIRROR
+        call = Call(method, {"name": mirror.name, "base": base.name}, change=self._sent)
+        for member in self.members:
+            member.call(call)
+        # They may have yet to make the mirror, as it was.
+        if self._held is not None:
+            self._held.append(call)
+        elif self._steps:
+            self._take([call])
+
+    def rebuild_got_on(self, mirror: MirrorBdev) -> None:
+        """It is known here."""
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[None]:
@@ -254,6 +279,9 @@ class Fleet:
         """Something changed that logins may wait for."""
         self._logins.let_in()
 
+    def _rebuilds(self, member: Member, mirror: MirrorBdev) -> bool:
+        return mirror.rebuild is not None and self._moving.place_of(rebuilds.name_of(mirror)) == member.number
+
     def is_moving(self, node: TargetNode) -> bool:
         """Nobody serves it now; somebody will."""
         return node.name in self._moving
@@ -276,6 +304,7 @@ class Fleet:
         self._made = number = self._made + 1
         self._engine.target.units.change = number + 1
         moves = self._places.after([call.method for call in calls])
+        begun = self._places.begun
         self._moving.begin(moves)
         if any(call.method in SHARING for call in calls):
             self._places.open_units(self._moving.disks)
@@ -283,7 +312,7 @@ class Fleet:
         self._touched.clear()
         named = (self._places.concerned_by(call.method, call.params or {}) for call in calls)
         concerns = frozenset().union(touched, *moves.values(), *named)
-        self._steps.append(_Step([call._replace(change=number, concerns=concerns) for call in calls], moves))
+        self._steps.append(_Step([call._replace(change=number, concerns=concerns) for call in calls], moves, begun))
         if self._mover is None:
             self._advance()
         return number
@@ -306,6 +335,7 @@ class Fleet:
                 _LOG.exception("%s is not told of a change because of a bug", member)
                 member.give_up("it cannot be told what changed")
         _forget(step.calls)
+        self._moving.begin_rebuilds(step.begun)
         self._sent += 1
 
     def _tell_progress(self) -> None:

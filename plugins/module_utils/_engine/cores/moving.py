@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..errors import Busy
 from ..iscsi import luggage, parting
-from . import ownership
+from . import ownership, rebuilds
 from .places import Moves, Places
 
 if TYPE_CHECKING:
-    from ..iscsi.target import IscsiTarget
+    from ..iscsi.node import TargetNode
     from ..scsi.unit import UnitState
+    from ..service import Engine
     from .fleet import Fleet
 
 _LOG = logging.getLogger(__name__)
@@ -35,19 +36,22 @@ class _Leaving(NamedTuple):
     units: set[UnitState]
     disks: frozenset[str]
     """The bdevs at the bottom of what it shows where it is."""
+    source: int
+    """The worker that it is at."""
 
 
 class Moving:
     """The nodes that nobody serves at the moment."""
 
-    def __init__(self, target: IscsiTarget, places: Places, fleet: Fleet) -> None:
-        self._target = target
+    def __init__(self, engine: Engine, places: Places, fleet: Fleet) -> None:
+        self._engine = engine
+        self._target = engine.target
         self._places = places
         self._fleet = fleet
         self._moves: deque[dict[str, _Leaving]] = deque()
         """Nodes that go at a time."""
-        self._restless: dict[str, frozenset[str]] = {}
-        """By target node the disks that its worker may still work on, which could land after what others write."""
+        self._restless: dict[str, _Leaving] = {}
+        """Their worker may still work on their disks, which could land after what others write."""
         self._stuck: set[str] = set()
         """Restless ones, and nodes that share disks with them and wait too."""
         self._waits: set[asyncio.Task[None]] = set()
@@ -62,16 +66,26 @@ class Moving:
     def begin(self, moves: Moves) -> None:
         """These are to go, after those that were to go before; logins to them wait from now on."""
         if moves:
-            self._moves.append({name: self._leaving(name) for name in moves})
+            before = self._places.disks_before
+            self._moves.append(
+                {
+                    name: _Leaving(luggage.units_of(self._nodes([name])), before.get(name, frozenset()), source)
+                    for name, (source, _destination) in moves.items()
+                }
+            )
 
-    def _leaving(self, name: str) -> _Leaving:
-        return _Leaving(luggage.units_of([self._target.nodes[name]]), self._places.disks_before.get(name, frozenset()))
+    def place_of(self, name: str) -> int | None:
+        """Where a node or rebuild still is, or was last."""
+        for moves in self._moves:
+            if name in moves:
+                return moves[name].source
+        return self._restless[name].source if name in self._restless else self._fleet.owners.get(name)
 
     @property
     def disks(self) -> set[str]:
         """Bdevs at the bottom that a worker may work on though the nodes on them are not its any more."""
         moving = (leaving.disks for moves in self._moves for leaving in moves.values())
-        return set().union(*moving, *self._restless.values())
+        return self._restless_disks().union(*moving)
 
     async def go(self, moves: Moves) -> None:
         """Whatever happens, nodes are afterwards where they have to be, or stuck, and the next ones may go."""
@@ -81,7 +95,7 @@ class Moving:
             left = [name for name in moves if name not in self._stuck]
             _LOG.exception("target nodes %s could not be moved because of a bug", ", ".join(left))
             for name in left:
-                self._hold({name: self._moves[0][name].disks}, moves[name][0])
+                self._hold({name: self._moves[0][name]}, moves[name][0])
         finally:
             self._moves.popleft()
 
@@ -101,24 +115,24 @@ class Moving:
             "initiators log in anew",
             *(", ".join(names), _who(destination), source),
         )
-        disks = {name: self._moves[0][name].disks for name in names}
-        if await self._see_off(disks, source) and destination == ownership.MAIN:
+        leaving = {name: self._moves[0][name] for name in names}
+        if await self._see_off(leaving, source) and destination == ownership.MAIN:
             try:
                 await parting.save_reservations(self._target, self._units_of(names))
             except OSError as error:
                 _LOG.error("reservations that have to survive a power loss are not saved: %s", error)
 
-    async def _see_off(self, disks: dict[str, frozenset[str]], source: int) -> bool:
+    async def _see_off(self, leaving: dict[str, _Leaving], source: int) -> bool:
         """Whether their worker is done with these nodes and their disks; else they are stuck."""
-        names = ", ".join(disks)
+        names = ", ".join(leaving)
         try:
-            await self._fleet.members[source - 1].see_off(list(disks), _MOVE_SECONDS, until_rest=True)
+            await self._fleet.members[source - 1].see_off(list(leaving), _MOVE_SECONDS, until_rest=True)
             return True
         except Busy as error:
             _LOG.error("target nodes %s cannot be moved yet: %s", names, error)
         except Exception:  # pylint: disable=broad-except
             _LOG.exception("target nodes %s could not be seen off because of a bug", names)
-        self._hold(disks, source)
+        self._hold(leaving, source)
         return False
 
     def _units_of(self, names: Iterable[str]) -> set[UnitState]:
@@ -131,21 +145,33 @@ class Moving:
         that this, which may be served there already, is among the ``units``.
         """
         try:
+            bases = rebuilds.hand_over(self._engine, names)
             if destination == ownership.MAIN:
                 parting.take_over(self._target, names, None)
+                rebuilds.begin(self._engine, bases)
             elif names:
-                nodes = [node for node in map(self._target.find_node, names) if node is not None]
-                self._fleet.members[destination - 1].take_over(names, luggage.pack(nodes, units))
+                packed = luggage.pack(self._nodes(names), units)
+                self._fleet.members[destination - 1].take_over(
+                    names, {**packed, "rebuilds": bases} if bases else packed
+                )
         except Exception:  # pylint: disable=broad-except
             _LOG.exception("target nodes %s could not be handed over because of a bug", ", ".join(names))
 
+    def _nodes(self, names: Iterable[str]) -> list[TargetNode]:
+        return [node for node in map(self._target.find_node, names) if node is not None]
+
+    def begin_rebuilds(self, names: Iterable[str]) -> None:
+        """Now that workers know of these. Those that are on the move, or wait, begin when they are there."""
+        for name in names:
+            if name not in self and name in self._fleet.owners:
+                self._arrive([name], self._fleet.owners[name], ())
+
     # -- what does not end -------------------------------------------------------------------------------------------
 
-    def _hold(self, disks: dict[str, frozenset[str]], source: int) -> None:
-        """These nodes, whose worker may still work on those disks."""
-        self._restless.update(disks)
-        self._stuck.update(disks)
-        wait = asyncio.get_running_loop().create_task(self._until_rest(list(disks), source))
+    def _hold(self, leaving: dict[str, _Leaving], source: int) -> None:
+        self._restless.update(leaving)
+        self._stuck.update(leaving)
+        wait = asyncio.get_running_loop().create_task(self._until_rest(list(leaving), source))
         self._waits.add(wait)
         wait.add_done_callback(self._waits.discard)
 
@@ -163,7 +189,7 @@ class Moving:
         return self._places.showing(self._restless_disks()) - self._stuck - here
 
     def _restless_disks(self) -> set[str]:
-        return set().union(*self._restless.values())
+        return set().union(*(leaving.disks for leaving in self._restless.values()))
 
     async def hold_company(self) -> None:
         """Whoever comes to share disks with restless nodes waits with them: on a disk there is one process at a time.
@@ -177,7 +203,8 @@ class Moving:
             workers.setdefault(self._fleet.owners[name], []).append(name)
         for worker, names in workers.items():
             _LOG.error("target nodes %s: nobody serves them either, as they share disks with these", ", ".join(names))
-            await self._see_off({name: self._places.disks.get(name, frozenset()) for name in names}, worker)
+            disks = self._places.disks
+            await self._see_off({name: _Leaving(set(), disks.get(name, frozenset()), worker) for name in names}, worker)
 
     async def _until_rest(self, names: list[str], source: int) -> None:
         member = self._fleet.members[source - 1]
@@ -202,10 +229,11 @@ class Moving:
         self._stuck -= free
         owners: dict[int, list[str]] = {}
         for name in free:
-            if self._target.find_node(name) is not None and name in self._fleet.owners:
+            is_there = rebuilds.is_rebuild(name) or self._target.find_node(name) is not None
+            if is_there and name in self._fleet.owners:
                 owners.setdefault(self._fleet.owners[name], []).append(name)
         for owner, names in owners.items():
-            units = luggage.units_of(self._target.nodes[name] for name in names)
+            units = luggage.units_of(self._nodes(names))
             # What others show too is served already, where more is known of it.
             self._arrive(names, owner, {each for each in units if all(lun.device.name in free for lun in each.luns)})
         self._places.open_units(self.disks)

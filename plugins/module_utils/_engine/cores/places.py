@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..bdev.base import Bdev
 from ..iscsi.node import TargetNode
-from . import ownership
+from . import ownership, rebuilds
 from .ownership import MAIN
 
 if TYPE_CHECKING:
     from ..service import Engine
 
 _CREATE: Final = "iscsi_create_target_node"
-SHARING: Final = frozenset({_CREATE, "iscsi_target_node_add_lun"})
+SHARING: Final = frozenset({_CREATE, "iscsi_target_node_add_lun", "bdev_raid_add_base_bdev"})
 """Only these can make nodes share what they did not share before."""
 
 Moves = dict[str, "tuple[int, int]"]
@@ -26,7 +26,10 @@ Moves = dict[str, "tuple[int, int]"]
 
 
 class Places:
-    """``owners`` has the number of the worker of each target node, MAIN for the main process."""
+    """``owners`` has the number of the worker of each target node, MAIN for the main process.
+
+    Rebuilds (see :mod:`rebuilds`) are among the target nodes.
+    """
 
     def __init__(self, engine: Engine, workers: int) -> None:
         self.owners: dict[str, int] = {}
@@ -36,6 +39,7 @@ class Places:
         """Bdevs at the bottom of each target node, when some came to be shared last."""
         self.disks_before: dict[str, frozenset[str]] = {}
         """The same before that."""
+        self.begun: list[str] = []
         self._used: set[str] = set()
         """Bdevs at the bottom of target nodes, and perhaps of some that are gone."""
 
@@ -44,7 +48,8 @@ class Places:
         return sum(self.owners.get(name) == worker for name in self._engine.target.nodes)
 
     def after(self, methods: Sequence[str]) -> Moves:
-        """Take note of a change made by these methods."""
+        """Take note of a change made by these methods; ``begun`` are the rebuilds that are new then."""
+        self.begun = []
         if not any(method in SHARING for method in methods):
             return {}
         if list(methods) == [_CREATE] and self._is_simple():
@@ -64,8 +69,7 @@ class Places:
             if unit is not None:
                 shown |= {lun.device.name for lun in unit.luns}
             elif bdev.name in self._used:
-                known: dict[Bdev, frozenset[str]] = {}
-                shown |= {each.name for each in target.nodes.values() if bdev.name in _bases_of(each, known)}
+                shown |= {each for each, disks in self.disks.items() if bdev.name in disks}
         yield from (self.owners[each] for each in shown if each in self.owners)
 
     def _is_simple(self) -> bool:
@@ -86,6 +90,7 @@ class Places:
         nodes = self._bases_of_all()
         before, self.disks_before, self.disks = self.owners, self.disks, nodes
         self.owners = ownership.assign(nodes, before, self._workers, self._of_main())
+        self.begun = [name for name in nodes if rebuilds.is_rebuild(name) and name not in before]
         self._used = set().union(*nodes.values())
         for node in self._engine.target.nodes.values():
             node.moved = self.owners[node.name] != MAIN
@@ -108,7 +113,8 @@ class Places:
 
     def _bases_of_all(self) -> dict[str, frozenset[str]]:
         known: dict[Bdev, frozenset[str]] = {}
-        return {node.name: _bases_of(node, known) for node in self._engine.target.nodes.values()}
+        nodes = {node.name: _bases_of(node, known) for node in self._engine.target.nodes.values()}
+        return {**nodes, **{name: _bases(mirror, known) for name, mirror in rebuilds.under_way(self._engine)}}
 
     def _of_main(self) -> set[str]:
         return {bdev.name for attached in self._engine.nvme for bdev in attached.bdevs}
