@@ -69,6 +69,7 @@ class Rebuild:
         self._is_paused = True
         self._stopped.set()
         await asyncio.wait({task})
+        await self._mirror.at_rest(0, self._mirror.size)
         self._is_paused = False
         self._stopped.clear()
         self._task = None
