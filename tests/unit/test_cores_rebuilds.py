@@ -174,16 +174,24 @@ def test_it_is_the_main_processs_where_that_drives_a_disk() -> None:
     with_mirror(test)
 
 
-def test_what_the_main_process_gives_up_workers_give_up_before_anything_else() -> None:
+def test_what_is_taken_from_a_mirror_is_told_in_its_turn() -> None:
+    """The answer waits for what is on its way to it."""
+
     async def test(site: Site, mirror: MirrorBdev) -> None:
         site.story.clear()
-        await site.rpc("bdev_null_delete", name="B")
+        await site.rpc("bdev_raid_remove_base_bdev", name="B")
         assert mirror.rebuild is None
-        assert [each[:2] for each in site.story] == [
-            (1, LOSE),
-            (2, LOSE),
-            (1, "bdev_null_delete"),
-            (2, "bdev_null_delete"),
-        ]
+        assert [each[:2] for each in site.story] == [(number, "bdev_raid_remove_base_bdev") for number in (1, 2)]
+
+    with_mirror(test)
+
+
+def test_a_base_that_is_given_up_while_workers_have_yet_to_make_the_mirror_is_none_there() -> None:
+    async def test(site: Site, mirror: MirrorBdev) -> None:
+        hear(site, 1, mirror, "B", is_gained=True)
+        site.story.clear()
+        with site.fleet.holding():
+            hear(site, 1, mirror, "B", is_gained=False)
+        assert [each[:2] for each in site.story] == [(1, LOSE), (2, LOSE)] * 2
 
     with_mirror(test)

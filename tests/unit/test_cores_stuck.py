@@ -72,6 +72,19 @@ def test_a_node_that_is_stuck_can_be_deleted() -> None:
     with_stuck_node(test)
 
 
+def test_a_node_whose_worker_is_killed_and_does_not_end_is_not_deleted() -> None:
+    async def test(site: Site) -> None:
+        site.recorders[0].refuses = Busy("worker 1 is killed but does not end")
+        with pytest.raises(RuntimeError, match=f"target node {ONE} stays: worker 1 is killed but does not end"):
+            await site.rpc("iscsi_delete_target_node", name="one")
+        assert not site.engine.target.node(ONE).is_closed
+        site.recorders[0].refuses = None
+        await site.rpc("iscsi_delete_target_node", name="one")
+        assert list(site.engine.target.nodes) == [OTHER]
+
+    with_site(test)
+
+
 def test_who_shows_the_disk_of_a_stuck_node_newly_waits_with_it(caplog: pytest.LogCaptureFixture) -> None:
     """Its reservations, which only the killed worker's successor is told, would be missing there."""
 

@@ -39,7 +39,7 @@ class Watcher(Protocol):
     """Somebody who has the same mirror in another process."""
 
     def mirror_changed(self, mirror: MirrorBdev, base: Bdev, is_gained: bool) -> None:
-        """``base`` is one like the others now, or none of them any more."""
+        """``base`` is one like the others now, or none of them any more, though nobody asked for that."""
 
     def rebuild_got_on(self, mirror: MirrorBdev) -> None:
         """By a hundredth."""
@@ -112,8 +112,8 @@ class MirrorBdev(RaidBdev):
         if self.rebuild is not None and self.rebuild.target.name == name:
             self.rebuild.start()
 
-    def rebuilt(self, rebuild: Rebuild, why_not: object) -> None:
-        """The end of a rebuild: with a reason when it failed."""
+    def rebuilt(self, rebuild: Rebuild, why_not: object, is_wanted: bool = False) -> None:
+        """The end of a rebuild: with a reason when it failed, or when that ``is_wanted``."""
         if rebuild is not self.rebuild:
             return
         self.rebuild = None
@@ -122,10 +122,10 @@ class MirrorBdev(RaidBdev):
             self.bases = [*self.bases, rebuild.target]
         else:
             _LOG.error("bdev %s: its mirror %s is not rebuilt: %s", self.name, rebuild.target.name, why_not)
-        self._note(rebuild.target, why_not is None)
+        self._note(rebuild.target, why_not is None, is_wanted)
 
-    def _note(self, base: Bdev, is_gained: bool) -> None:
-        if self.watcher is not None:
+    def _note(self, base: Bdev, is_gained: bool, is_wanted: bool) -> None:
+        if self.watcher is not None and not is_wanted:
             self.watcher.mirror_changed(self, base, is_gained)
         self._changed()
 
@@ -140,7 +140,7 @@ class MirrorBdev(RaidBdev):
         """Go on without ``base``; False when it is the last one."""
         if self.bases == [base]:
             return False
-        self._give_up(base, why)
+        self._give_up(base, why, is_wanted=True)
         return True
 
     def lose_named(self, name: str) -> None:
@@ -155,15 +155,15 @@ class MirrorBdev(RaidBdev):
         if rebuild is not None and rebuild.target.name == name and not rebuild.is_at_work:
             self.rebuilt(rebuild, None)
 
-    def _give_up(self, base: Bdev, why: object) -> None:
+    def _give_up(self, base: Bdev, why: object, is_wanted: bool = False) -> None:
         rebuild = self.rebuild
         if rebuild is not None and rebuild.target is base:
             rebuild.stop()
-            self.rebuilt(rebuild, why)
+            self.rebuilt(rebuild, why, is_wanted)
         elif base in self.bases and len(self.bases) > 1:
             _LOG.error("bdev %s goes on without its mirror %s: %s", self.name, base.name, why)
             self.bases = [each for each in self.bases if each is not base]
-            self._note(base, False)
+            self._note(base, False, is_wanted)
 
     def flush(self) -> Awaitable[None] | None:
         flushed = super().flush()

@@ -391,7 +391,10 @@ class Fleet:
             await self._next()
         owner = self.owners.get(node.name, ownership.MAIN)
         if owner != ownership.MAIN:
-            await self.members[owner - 1].see_off([node.name], seconds, until_rest=False)
+            try:
+                await self.members[owner - 1].see_off([node.name], seconds, until_rest=False)
+            except Busy as error:
+                raise Busy(f"target node {node.name} stays: {error}. Delete it when the worker has ended") from None
 
     def stay(self, node: TargetNode) -> None:
         """See :class:`iscsi.reception.Elsewhere`."""

@@ -103,9 +103,9 @@ async def remove_base_bdev(engine: Engine, name: str) -> bool:
     with worded("Failed to remove base bdev from raid bdev"):
         base = engine.bdevs.get(name)
         raid = next((each for each in engine.bdevs if isinstance(each, RaidBdev) and base in each.below()), None)
-        if raid is None and engine.settings.worker is not None:
-            return True  # it has lost it by itself, or was told so
         if raid is None:
+            if engine.settings.worker is not None:
+                return True  # its mirror, or that of another process, met an error of it meanwhile
             raise NoDevice(f"bdev {base.name} is no base of a raid")
         if not isinstance(raid, MirrorBdev):
             raise Invalid(f"bdev {raid.name}: it is {raid.level} and needs all of its base bdevs")
