@@ -207,3 +207,20 @@ def test_a_transaction_that_fails_leaves_the_disks_of_the_main_process_as_they_w
         assert not unit_of(site, "N1n1").is_away
 
     with_site(test)
+
+
+def test_a_node_that_two_workers_do_not_let_go_of_waits_for_both() -> None:
+    async def test(site: Site) -> None:
+        site.recorders[0].refuses = Busy("worker 1 is killed but does not end")
+        moves = {OTHER: (1, 2)}
+        site.fleet.owners[OTHER] = 2
+        site.fleet._moving.begin(moves)
+        await site.fleet._moving.go(moves)
+        site.recorders[0].refuses = None
+        await until(lambda: (OTHER, 1) not in site.fleet._moving._restless)
+        assert OTHER in site.fleet._moving
+        site.recorders[1].refuses = None
+        await until(lambda: OTHER not in site.fleet._moving)
+        assert [each[:2] for each in site.taken()] == [(2, [OTHER])]
+
+    with_stuck_node(test)

@@ -50,8 +50,8 @@ class Moving:
         self._fleet = fleet
         self._moves: deque[dict[str, _Leaving]] = deque()
         """Nodes that go at a time."""
-        self._restless: dict[str, _Leaving] = {}
-        """Their worker may still work on their disks, which could land after what others write."""
+        self._restless: dict[tuple[str, int], _Leaving] = {}
+        """By node and worker: that may still work on their disks, which could land after what others write."""
         self._stuck: set[str] = set()
         """Restless ones, and nodes that share disks with them and wait too."""
         self._waits: set[asyncio.Task[None]] = set()
@@ -79,7 +79,8 @@ class Moving:
         for moves in self._moves:
             if name in moves:
                 return moves[name].source
-        return self._restless[name].source if name in self._restless else self._fleet.owners.get(name)
+        left = (source for restless, source in self._restless if restless == name)
+        return next(left, self._fleet.owners.get(name))
 
     @property
     def disks(self) -> set[str]:
@@ -169,7 +170,7 @@ class Moving:
     # -- what does not end -------------------------------------------------------------------------------------------
 
     def _hold(self, leaving: dict[str, _Leaving], source: int) -> None:
-        self._restless.update(leaving)
+        self._restless.update({(name, source): each for name, each in leaving.items()})
         self._stuck.update(leaving)
         wait = asyncio.get_running_loop().create_task(self._until_rest(list(leaving), source))
         self._waits.add(wait)
@@ -221,11 +222,11 @@ class Moving:
                 break
         await self._fleet.settled()  # what is shown here is shown there
         for name in names:
-            self._restless.pop(name, None)
+            self._restless.pop((name, source), None)
         self._release()
 
     def _release(self) -> None:
-        free = self._stuck - self._restless.keys() - self._places.showing(self._restless_disks())
+        free = self._stuck - {name for name, _source in self._restless} - self._places.showing(self._restless_disks())
         self._stuck -= free
         owners: dict[int, list[str]] = {}
         for name in free:
