@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.fleet import Fleet
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.member import Call
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.host import Call
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.sources import OwnSources
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.portal import Portal
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.iscsi.reception import Arrival
@@ -32,14 +32,16 @@ class Recorder:
         self.number = number
         self.ready = True
         self.story = story
+        self.is_concerned = False
+        """The last change is about its target nodes."""
         self.refuses: Exception | None = None
         """Why it cannot let go of target nodes."""
 
     def call(self, call: Call) -> None:
         self.story.append((self.number, call.method, dict(call.params or {})))
 
-    async def followed(self, _changes: Collection[int]) -> None:
-        pass
+    async def followed(self, _changes: Collection[int], is_concerned: bool) -> None:
+        self.is_concerned = is_concerned
 
     async def see_off(self, nodes: list[str], _seconds: int, until_rest: bool) -> None:
         self.story.append((self.number, "see_off" if until_rest else "see_off_for_good", sorted(nodes)))

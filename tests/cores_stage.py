@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.channel import Channel, Message
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.member import Call, Member
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.host import Call
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.member import Member
 
 
 class Process(subprocess.Popen[Any]):

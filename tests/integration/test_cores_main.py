@@ -68,5 +68,4 @@ def test_a_disk_that_comes_from_a_worker_is_not_ready_until_that_is_done(cluster
     engine.restart()
     with main.login() as initiator, other.login():
         assert (cluster.worker_of(main), cluster.worker_of(other)) == (0, 0)
-        for lun in (0, 1):
-            eventually(lambda: sense(initiator, lun) is None, f"LUN {lun} after a restart")  # noqa: B023
+        eventually(lambda: (sense(initiator, 0), sense(initiator, 1)) == (None, None), "its LUNs after a restart")

@@ -9,6 +9,7 @@ import asyncio
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.sources import GivenSources
@@ -120,6 +121,26 @@ def test_a_new_worker_logs_what_is_logged_now() -> None:
         calls = {call.method: call.params for call in site.fleet.configuration()}
         assert (calls["log_set_level"], calls["log_set_flag"]) == ({"level": "ERROR"}, {"flag": "scsi"})
         site.engine.logs.set_flag("scsi", False)
+
+    with_site(test)
+
+
+# -- whom it is about
+
+
+def test_a_change_is_about_the_workers_of_the_nodes_that_it_names_or_takes_a_disk_from() -> None:
+    async def test(site: Site) -> None:
+        async def concerned(method: str, **params: Any) -> list[int]:
+            await site.rpc(method, **params)
+            return [each.number for each in site.recorders if each.is_concerned]
+
+        assert await concerned("bdev_malloc_create", name="M-new", num_blocks=8, block_size=512) == []
+        assert await concerned("iscsi_target_node_add_lun", name="one", bdev_name="M-new") == [1]
+        assert await concerned("bdev_enable_histogram", name="M-other", enable=True) == [2]
+        assert await concerned("bdev_malloc_delete", name="M-other") == [2]
+        assert await concerned("log_set_level", level="ERROR") == []
+        calls = [{"method": "iscsi_target_node_remove_lun", "params": {"name": "one", "lun_id": 0}}]
+        assert await concerned("engine_apply", calls=calls) == [1]
 
     with_site(test)
 

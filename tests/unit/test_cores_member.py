@@ -9,7 +9,8 @@ import asyncio
 
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores import member as member_module
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.member import Call, all_of
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.host import Call
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.member import all_of
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.outstanding import WorkerGone
 from cores_stage import Stage, on_stage
 

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores import member as member_module
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.member import Call, all_of
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.host import Call
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.member import all_of
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.outstanding import Outstanding, WorkerGone
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import Busy
 from cores_stage import Stage, on_stage
@@ -33,17 +34,21 @@ def test_who_waits_for_one_that_a_disk_keeps_learns_of_it(what: str, monkeypatch
         stage.obeys, stage.disk_hangs = False, True
         member.call(Call("third", None, change=7, concerns=frozenset((1,))))
         waits: dict[str, Callable[[], Awaitable[None]]] = {
-            "a change": lambda: member.followed({7}),
+            "a change": lambda: member.followed({7}, False),
             "all changes": member.caught_up,
             "a node": lambda: member.see_off(["n"], 0, until_rest=False),
         }
         with pytest.raises(Busy, match=rf"worker 1 \(pid {pid}, core 0\) is killed but does not end: a disk keeps it"):
             await asyncio.wait_for(waits[what](), 10)
         assert not member.restarts
+        await member.followed({8}, False)  # others need not know
+        with pytest.raises(Busy, match="a disk keeps it"):
+            await member.followed({8}, True)
         stage.obeys, stage.disk_hangs = True, False
         stage.processes[0].kill()
         await stage.until(lambda: member.ready)
         await member.see_off(["n"], 0, until_rest=False)
+        await member.followed({9}, True)
 
     in_no_time(monkeypatch)
     on_stage(play)
@@ -127,12 +132,12 @@ def test_changes_that_are_not_about_it_wait_a_little_and_only_once(
         await stage.until(lambda: member.ready)
         stage.obeys = False
         member.call(Call("theirs", None, change=7, concerns=frozenset((2,))))
-        await asyncio.wait_for(member.followed({7}), 10)
+        await asyncio.wait_for(member.followed({7}, False), 10)
         monkeypatch.setattr(member_module, "_SILENT_SECONDS", 1000.0)
         member.call(Call("its own", None, change=8, concerns=frozenset((1,))))
         member.call(Call("theirs", None, change=9))
-        await asyncio.wait_for(member.followed({9}), 10)
-        waiting = asyncio.ensure_future(member.followed({8}))
+        await asyncio.wait_for(member.followed({9}, False), 10)
+        waiting = asyncio.ensure_future(member.followed({8}, True))
         await stage.until(lambda: stage.heard[-1].get("change") == 9)
         assert not waiting.done()
         assert stage.worker
@@ -142,7 +147,7 @@ def test_changes_that_are_not_about_it_wait_a_little_and_only_once(
         assert (member.restarts, caplog.text.count("does not get on")) == (0, 1)
         # Now it is waited for again.
         member.call(Call("theirs", None, change=10))
-        waiting = asyncio.ensure_future(member.followed({10}))
+        waiting = asyncio.ensure_future(member.followed({10}, False))
         await stage.until(lambda: stage.heard[-1].get("change") == 10)
         assert not waiting.done()
         stage.worker.send({"done": stage.heard[-1]["id"], "error": None})

@@ -11,28 +11,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..bdev.aio import AioBdev
 from ..bdev.base import Bdev
-from ..bdev.malloc import MallocBdev
 from ..bdev.mirror import MirrorBdev
 from ..errors import Busy
 from ..iscsi import luggage
 from ..iscsi.node import TargetNode
 from ..iscsi.reception import Arrival
 from ..rpc.exposition import Family, Sample
-from ..rpc.method import Calls, Method, Spread, State
+from ..rpc.method import Calls, Method, State
 from ..rpc.methods import worker as internal
 from ..rpc.metrics_merging import Ledger
-from . import ownership, rebuilds
+from . import configuration, ownership, rebuilds
+from .host import Call
 from .launch import Launcher
 from .logins import Logins
-from .member import Call, Member, all_of
+from .member import Member, all_of
 from .moving import Moving
 from .places import SHARING, Moves, Places
 from .reports import Reports
@@ -44,9 +44,7 @@ _LOG = logging.getLogger(__name__)
 
 _START_SECONDS: Final = 60.0
 _HISTOGRAM: Final = "bdev_enable_histogram"
-_MAKE: Final = frozenset({"bdev_malloc_create", "bdev_aio_create", "bdev_uring_create"})
-"""What they make workers have in common with the main process."""
-_ATTACH: Final = "bdev_nvme_attach_controller"
+_MOST_CONCERNS: Final = 4096
 
 
 class _Step(NamedTuple):
@@ -77,6 +75,8 @@ class Fleet:
         self._progress = asyncio.Event()
         self._mover: asyncio.Task[None] | None = None
         self._moving = Moving(engine, self._places, self)
+        self._concerns: dict[int, frozenset[int]] = {}
+        """By change the workers whose target nodes it is about, until somebody waited for it."""
         self._touched: set[str] = set()
         """Target nodes that show less since the last change."""
         self._reports = Reports(engine, self._rebuilds)
@@ -157,27 +157,9 @@ class Fleet:
             await self._next()
 
     def configuration(self) -> Iterator[Call]:
-        return (call._replace(change=self._made) for call in self._configuration())
-
-    def _configuration(self) -> Iterator[Call]:
-        engine = self._engine
-        yield Call("log_set_level", {"level": engine.logs.level})
-        yield from (Call("log_set_flag", {"flag": name}) for name, is_set in engine.logs.flags.items() if is_set)
-        sections = engine.configuration()
-        for phase in (State.STARTUP, State.RUNTIME):
-            for section in sections:
-                for method, params in section.entries or ():
-                    row = engine.dispatcher.methods[method]
-                    early = State.STARTUP in row.state
-                    if early is not (phase is State.STARTUP):
-                        continue
-                    if method == _ATTACH and params is not None:
-                        yield from (Call(*call) for call in internal.stand_ins(engine, params["name"]))
-                    elif row.reach is Spread.EVERYWHERE:
-                        yield Call(
-                            method, params, self._descriptor_of(method, params), "STARTUP" if early else "RUNTIME"
-                        )
-        yield from (call for name, call in self._histograms.items() if name in engine.bdevs)
+        calls = configuration.calls_of(self._engine)
+        histograms = (call for name, call in self._histograms.items() if name in self._engine.bdevs)
+        return (call._replace(change=self._made) for call in itertools.chain(calls, histograms))
 
     def luggage(self, number: int) -> tuple[list[str], luggage.Luggage]:
         nodes = [node for name, node in self._engine.target.nodes.items() if self.owners.get(name) == number]
@@ -209,7 +191,10 @@ class Fleet:
             calls = method.followed_by(self._engine, params or {}, result) if method.followed_by else same
             # The descriptor has to last until it is sent, which may be after the bdev is deleted again.
             phase = "STARTUP" if self._engine.dispatcher.state is State.STARTUP else "RUNTIME"
-            made = [Call(name, given, _copied(self._descriptor_of(name, given)), phase) for name, given in calls]
+            made = [
+                Call(name, given, _copied(configuration.descriptor_of(self._engine, name, given)), phase)
+                for name, given in calls
+            ]
         except Exception:  # pylint: disable=broad-except
             _LOG.exception("workers cannot follow %s because of a bug", method.name)
             for member in self.members:
@@ -266,8 +251,9 @@ class Fleet:
         wanted = max(changes, default=self._made)
         while self._sent < wanted:
             await self._next()
+        concerned = frozenset().union(*(self._concerns.pop(each, ()) for each in changes or (wanted,)))
         try:
-            await asyncio.gather(*(member.followed(changes) for member in self.members))
+            await asyncio.gather(*(each.followed(changes, each.number in concerned) for each in self.members))
         except Busy as error:
             raise Busy(f"the change is made and saved, but {error}") from None
 
@@ -290,15 +276,6 @@ class Fleet:
         """See :class:`iscsi.reception.Elsewhere`."""
         self._touched.add(node.name)
 
-    def _descriptor_of(self, method: str, params: Mapping[str, Any] | None) -> int | None:
-        """A descriptor that goes with a call; it is the bdev's."""
-        if method not in _MAKE or params is None:
-            return None
-        bdev = self._engine.bdevs.get(params["name"])
-        if isinstance(bdev, AioBdev):
-            return bdev.descriptor
-        return bdev.shared if isinstance(bdev, MallocBdev) else None
-
     def _take(self, calls: list[Call]) -> int:
         """Gives the number of the change."""
         self._made = number = self._made + 1
@@ -312,6 +289,9 @@ class Fleet:
         self._touched.clear()
         named = (self._places.concerned_by(call.method, call.params or {}) for call in calls)
         concerns = frozenset().union(touched, *moves.values(), *named)
+        if concerns:
+            self._concerns[number] = concerns
+            self._concerns.pop(number - _MOST_CONCERNS, None)
         self._steps.append(_Step([call._replace(change=number, concerns=concerns) for call in calls], moves, begun))
         if self._mover is None:
             self._advance()

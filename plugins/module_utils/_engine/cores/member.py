@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import subprocess
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Collection, Iterable
+from typing import Any, Final
 
 from ..errors import Busy
 from ..iscsi.luggage import Luggage
 from ..iscsi.reception import Arrival
 from ..process import NOTICE
 from .channel import Channel, Message
+from .host import Call, Host
 from .launch import Launcher
 from .outstanding import Outstanding, WorkerGone
 
@@ -41,45 +42,6 @@ _END_SECONDS: Final = 15.0
 process does, which has the same files open."""
 
 
-class Call(NamedTuple):
-    """What a worker is to do as the main process did."""
-
-    method: str
-    params: Mapping[str, Any] | None
-    descriptor: int | None = None
-    """Of the memory, or of the file, of the bdev it makes."""
-    phase: str = "RUNTIME"
-    change: int = 0
-    """The number of the change that it belongs to."""
-    concerns: frozenset[int] = frozenset()
-    """Workers whose target nodes it is about."""
-
-
-class Host(Protocol):
-    """What a member needs of the main process."""
-
-    def introduction(self, number: int) -> dict[str, Any]:
-        """What a new worker is told first."""
-
-    async def may_configure(self) -> None:
-        """Wait until the configuration is whole."""
-
-    def configuration(self) -> Iterable[Call]:
-        """The live one, as calls."""
-
-    def luggage(self, number: int) -> tuple[list[str], Luggage]:
-        """The target nodes of that worker, and what they and their units have in memory."""
-
-    def is_ready(self, member: Member) -> None:
-        """It serves from now on."""
-
-    def counted(self) -> None:
-        """Its number of sessions changed."""
-
-    def reported(self, member: Member, words: Mapping[str, Any]) -> None:
-        """Something happened in the worker that nobody asked for."""
-
-
 class Member:
     """``number`` is the worker's, from 1; ``core`` the one it is pinned to."""
 
@@ -101,6 +63,8 @@ class Member:
         self._stopping = False
         self._doomed: subprocess.Popen[Any] | None = None
         """A process that was killed, and may be kept by a disk."""
+        self._is_kept = False
+        """The process that is there was killed some time ago."""
         self._is_mute = False
         """Somebody waited in vain for an answer, and nothing was heard since."""
         self._lacks = False
@@ -154,6 +118,7 @@ class Member:
         self._ended.clear()
         self._has_served = False
         self._process, ours = self._launcher.launch()
+        self._is_kept = False
         self._channel = Channel(ours, self._on_message, self._ended.set)
         configuring = asyncio.get_running_loop().create_task(self._configure(self._channel))
         try:
@@ -200,6 +165,7 @@ class Member:
         if not self._stopping:
             process.kill()
             if not await _gone(process, _GONE_SECONDS):
+                self._is_kept = True
                 _LOG.error("%s", self._kept())
         self._outstanding.forget(self)
         await _gone(process)
@@ -224,6 +190,7 @@ class Member:
     async def _see_end(self, process: subprocess.Popen[Any] | None) -> None:
         """Of one that is killed. Raises Busy when it takes too long."""
         if process is not None and not await _gone(process, _GONE_SECONDS):
+            self._is_kept = process is self._process
             raise Busy(self._kept())
 
     async def stop(self, seconds: int) -> None:
@@ -279,12 +246,14 @@ class Member:
         """Return when it has done all that it was told; if not it is killed. Raises Busy when that does not end it."""
         await self._have_done(self._outstanding.to_do())
 
-    async def followed(self, changes: Collection[int]) -> None:
+    async def followed(self, changes: Collection[int], is_concerned: bool) -> None:
         """Return when it has done these changes, or with none all, as far as they are about its target nodes.
 
         For everything else one that stands still is waited for only a little, and not again until it gets on. Raises
-        Busy as :meth:`caught_up`.
+        Busy as :meth:`caught_up`, and if it ``is_concerned`` also when it was killed before, and does not end.
         """
+        if is_concerned and self._is_kept:
+            raise Busy(self._kept())
         outstanding = self._outstanding
         under_way, own = outstanding.to_do(), outstanding.own_to_do(changes)
         if own:
