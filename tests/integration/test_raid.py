@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster import TWO_CORES
 from engine_process import Engine, Launch, RpcError, Target, eventually
 from pdu import cdb
 
@@ -99,9 +97,8 @@ def bases(engine: Engine) -> list[str | None]:
 
 @pytest.fixture
 def degraded(launch: Launch, tmp_path: Path) -> Target:
-    """A mirror that lost the second of its disks, and a new disk A2, on an engine that has one core whatever others
-    have."""
-    engine = with_disks(launch("-m", f"[{min(os.sched_getaffinity(0))}]", state=True), tmp_path, LARGE)
+    """A mirror that lost the second of its disks, and a new disk A2."""
+    engine = with_disks(launch(state=True), tmp_path, LARGE)
     engine.spdk_rpc("bdev_raid_create", "-n", "R0", "-r", "1", "-b", "A0 A1")
     target = served(engine)
     with target.login() as client:
@@ -208,14 +205,3 @@ def test_adding_a_disk_is_the_last_of_a_transaction(degraded: Target) -> None:
     engine.rpc("engine_apply", calls=[null, add])
     eventually(lambda: "process" not in mirror(engine), "the end of the rebuild")
     assert bases(engine) == ["A0", "A2"]
-
-
-def test_several_cores_rebuild_no_mirror(launch: Launch) -> None:
-    engine = launch(*TWO_CORES, state=True)
-    for name in ("M0", "M1", "M2"):
-        engine.malloc(name, 1)
-    engine.rpc("bdev_raid_create", name="R0", raid_level="raid1", base_bdevs=["M0", "M1"])
-    engine.rpc("bdev_raid_remove_base_bdev", name="M1")
-    with pytest.raises(RpcError, match="Start the engine on one core"):
-        engine.rpc("bdev_raid_add_base_bdev", raid_bdev="R0", base_bdev="M2")
-    assert bases(engine) == ["M0", None]

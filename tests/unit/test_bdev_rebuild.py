@@ -349,3 +349,69 @@ def test_a_mirror_of_one_takes_a_second() -> None:
 def refused(kind: type[EngineError], words: str, mirror: MirrorBdev) -> None:
     with pytest.raises(kind, match=words):
         mirror.add(MallocBdev("C", BLOCKS, BLOCK), OPTIONS)
+
+
+# -- several processes
+
+
+@given(st.integers(0, 2**32), st.integers(0, 60))
+@settings(max_examples=50, deadline=None)
+def test_nothing_lands_on_the_new_base_after_a_pause_and_the_next_process_begins_anew(seed: int, turns: int) -> None:
+    async def work() -> None:
+        place, target = Place(Disk("A", seed)), Disk("B", seed + 1)
+        place.fill()
+        place.mirror.add(target, OPTIONS, at_once=False)
+        await turns_of_the_loop(5)
+        assert target.content == bytes(target.size)
+        place.mirror.rebuild_here("B", OPTIONS)
+        await turns_of_the_loop(turns)
+        rebuild = place.mirror.rebuild
+        if rebuild is None:  # it was fast enough: that counts if it is told in time, else
+            place.mirror.rebuild_here("B", OPTIONS)
+            rebuild = place.mirror.rebuild
+        assert rebuild is not None
+        assert place.mirror.bases == [place.base]
+        writing = asyncio.ensure_future(done(place.mirror.write(0, b"x" * BLOCK)))
+        await rebuild.pause()
+        content = target.content
+        await writing
+        await done(place.mirror.write(BLOCK, b"y" * BLOCK))
+        assert (target.content, place.mirror.bases, rebuild.copied) == (content, [place.base], 0)
+        place.mirror.rebuild_here("B", OPTIONS)
+        await place.end_of_rebuild()
+        assert target.content == bytes(place.base._view)
+
+    run(work())
+
+
+def test_what_another_process_rebuilt_is_a_base() -> None:
+    async def work() -> None:
+        place, target = Place(Disk("A")), Disk("B")
+        place.mirror.add(target, OPTIONS, at_once=False)
+        place.mirror.gain_named("C")
+        assert place.mirror.bases == [place.base]
+        place.mirror.gain_named("B")
+        assert (place.mirror.bases, place.saved) == ([place.base, target], [["A", "B"]])
+
+    run(work())
+
+
+def test_what_is_rebuilt_here_is_none_before_that_is_done() -> None:
+    async def work() -> None:
+        place, target = Place(Disk("A")), Disk("B")
+        place.mirror.add(target, OPTIONS)
+        place.mirror.gain_named("B")
+        assert place.mirror.bases == [place.base]
+        await place.end_of_rebuild()
+
+    run(work())
+
+
+def test_another_process_can_give_up_what_is_rebuilt() -> None:
+    async def work() -> None:
+        place = Place(Disk("A"))
+        place.mirror.add(Disk("B"), OPTIONS, at_once=False)
+        place.mirror.lose_named("B")
+        assert (place.mirror.below(), place.saved) == ([place.base], [["A"]])
+
+    run(work())

@@ -40,6 +40,12 @@ def test_what_the_main_process_drives_is_served_there() -> None:
     assert assign(nodes, {"b": 1}, 2, {"nvme"}) == {"a": MAIN, "b": MAIN, "c": MAIN, "d": 1}
 
 
+def test_nobody_leaves_the_main_process() -> None:
+    """Others come to it, however many they are."""
+    before = {"a": MAIN, "b": 2, "c": 2}
+    assert set(assign({"a": {"x", "y"}, "b": {"y"}, "c": {"y"}}, before, 2).values()) == {MAIN}
+
+
 @given(NODES, NODES, WORKERS, st.frozensets(st.sampled_from("ah"), max_size=2))
 def test_sharing_means_one_worker_and_nothing_else_moves(
     old: dict[str, frozenset[str]], new: dict[str, frozenset[str]], workers: int, of_main: frozenset[str]
@@ -56,7 +62,7 @@ def test_sharing_means_one_worker_and_nothing_else_moves(
             assert after[name] == MAIN
     assert assign(new, after, workers, of_main) == after
     for name, (source, target) in moves(before, after).items():
-        assert source != target
+        assert source not in (target, MAIN)
         # It has company on its disks: of nodes that were elsewhere, or of the main process's disks.
         company = _company(name, new)
         assert any(before.get(other, source) != source for other in company) or any(

@@ -43,6 +43,9 @@ class Elsewhere:
     def stay(self, node: TargetNode) -> None:
         raise NotImplementedError
 
+    def touched(self, node: TargetNode) -> None:
+        raise NotImplementedError
+
 
 class Desk:
     """A target that serves nothing itself, and a connection to it."""

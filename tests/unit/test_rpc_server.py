@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Owner:
         self.commits = 0
         self.failure: Exception | None = None
 
-    async def commit(self) -> None:
+    async def commit(self, _numbers: Collection[int]) -> None:
         await asyncio.sleep(0)
         self.commits += 1
         self.diary.append("saved")

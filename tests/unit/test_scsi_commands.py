@@ -100,6 +100,19 @@ def test_unknown_service_action_points_at_the_field(run: Run) -> None:
     assert task.sense[15:18] == bytes([0xC0 | 0x08 | 4, 0, 1])
 
 
+def test_a_unit_that_another_process_serves_becomes_ready(device: Device, run: Run) -> None:
+    state = device.luns[0].state
+    state.is_away = True
+    state.refresh()
+    data_in(run("12000000ff"))
+    register = run("5f00 00000000 000018", bytes(24))
+    for task in (run("000000000000"), run("2a00 00000003 00 0001 00", b"a" * 512), register):
+        assert failure(task) == (sense.NOT_READY, 0x04, 0x01)
+    state.is_away = False
+    state.refresh()
+    assert data_in(run("2800 00000003 00 0001 00")) == bytes(512)
+
+
 def test_write_then_read(run: Run) -> None:
     run("2a00 00000003 00 0002 00", b"a" * 512 + b"b" * 512)
     assert data_in(run("2800 00000002 00 0003 00")) == bytes(512) + b"a" * 512 + b"b" * 512

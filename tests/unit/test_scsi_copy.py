@@ -120,3 +120,11 @@ def test_a_unit_that_goes_while_a_copy_waits_for_it_is_not_reached(units: Units)
     statuses = units.run(compare_and_write(one, bytes(BLOCK), A), copy(zero, one, zero), leave=one)
     assert statuses[1] == sense.CHECK_CONDITION
     assert units.block(0) == bytes(BLOCK)
+
+
+def test_nothing_is_copied_to_a_unit_that_another_process_serves(units: Units) -> None:
+    zero, one = units.luns[:2]
+    units.write(0, A)
+    one.state.is_away = True
+    assert units.run(copy(zero, zero, one)) == [sense.CHECK_CONDITION]
+    assert units.block(1) == bytes(BLOCK)

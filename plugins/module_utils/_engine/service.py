@@ -14,14 +14,14 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from . import __version__
 from .bdev.base import Bdev, BdevRegistry
 from .bdev.controllers import NvmeControllers
-from .bdev.mirror import MirrorBdev
+from .bdev.mirror import MirrorBdev, Watcher
 from .config import BadConfig, Entry, Section, parse
 from .errors import EngineError, Invalid
 from .facts import DEFAULT_DRAIN_SECONDS
@@ -122,7 +122,8 @@ class Engine:
         """The workers, when there are several cores."""
         self.sources: Sources | None = None
         """Where bdevs get memory and files that processes share; None where they need not."""
-        self._report: Callable[[], None] | None = None
+        self.watcher: Watcher | None = None
+        """Who is told of mirrors, in a worker."""
         self._web = Web(settings.web, self) if settings.web is not None else None
         self._pid_file = PidFile(settings.pid_file) if settings.pid_file else None
         self._stop = asyncio.Event()
@@ -187,9 +188,9 @@ class Engine:
         self.fleet = Fleet(self, cores)
         self.fleet.launch()
 
-    def become_worker(self, sources: Sources, report: Callable[[], None]) -> None:
-        """Instead of :meth:`run`: somebody else says what to do. ``report`` is for what nobody asked for."""
-        self.sources, self._report = sources, report
+    def become_worker(self, sources: Sources, watcher: Watcher) -> None:
+        """Instead of :meth:`run`: somebody else says what to do. The watcher is for what nobody asked for."""
+        self.sources, self.watcher = sources, watcher
         self._prepare_process(parse_cpumask(self.settings.cpumask or ""))
 
     async def _listen(self) -> None:
@@ -313,21 +314,28 @@ class Engine:
 
     def changed(self) -> None:
         """Something changed that nobody asked for: save it soon."""
-        if self._report is not None:
-            self._report()
-            return
+        if self.settings.worker is not None:
+            return  # the main process saves
         saving = asyncio.ensure_future(self.store.commit())
         # When it fails, the store says so and tries again.
         saving.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    async def commit(self) -> None:
-        """Return when everything changed so far is saved, and done in the workers too. Raises EngineError."""
+    async def commit(self, changes: Collection[int] = ()) -> None:
+        """Return when everything changed so far is saved, and ``changes``, or all, are done in the workers too.
+
+        Raises EngineError.
+        """
         if self.fleet is None:
             await self.store.commit()
         else:
-            both = await asyncio.gather(self.store.commit(), self.fleet.caught_up(), return_exceptions=True)
+            both = await asyncio.gather(self.store.commit(), self.fleet.followed(changes), return_exceptions=True)
             for error in filter(None, both):
                 raise error
+
+    @property
+    def is_alone(self) -> bool:
+        """No other process has the same bdevs."""
+        return self.fleet is None and self.settings.worker is None
 
     def workers_waiting(self) -> contextlib.AbstractContextManager[None]:
         """Meanwhile nothing is told to workers; they follow at the end, unless it is an exception."""

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import logging
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
-from typing import Any, Callable, Final
+from typing import Any, Callable, Final, Protocol
 
 from ..errors import Busy, Invalid
 from ..process import NOTICE
@@ -33,6 +33,16 @@ class _Span:
     def __init__(self, begin: int, end: int) -> None:
         self.begin = begin
         self.end = end
+
+
+class Watcher(Protocol):
+    """Somebody who has the same mirror in another process."""
+
+    def mirror_changed(self, mirror: MirrorBdev, base: Bdev, is_gained: bool) -> None:
+        """``base`` is one like the others now, or none of them any more, though nobody asked for that."""
+
+    def rebuild_got_on(self, mirror: MirrorBdev) -> None:
+        """By a hundredth."""
 
 
 class MirrorBdev(RaidBdev):
@@ -58,6 +68,9 @@ class MirrorBdev(RaidBdev):
         super().__init__(name, bases, min(base.num_blocks for base in bases), 0, uuid)
         self.size_of_bases = max(len(bases), num_base_bdevs or 0)
         self.rebuild: Rebuild | None = None
+        self.watcher: Watcher | None = None
+        self.added_by: dict[str, int] = {}
+        """The number of the change (see :class:`scsi.unit.Units`) by which a base came, by its name."""
         self._changed = changed
         self._closed = False
         self._writing: set[_Span] = set()
@@ -68,9 +81,10 @@ class MirrorBdev(RaidBdev):
     def below(self) -> Sequence[Bdev]:
         return self.bases if self.rebuild is None else [*self.bases, self.rebuild.target]
 
-    def add(self, base: Bdev, options: Mapping[str, int]) -> None:
+    def add(self, base: Bdev, options: Mapping[str, int], at_once: bool = True) -> None:
         """Take ``base`` in the place of a lost one. What it holds is overwritten, in the background, with what the
-        others hold; see Rebuild for ``options``. Raises Invalid or Busy."""
+        others hold; see Rebuild for ``options``. If not ``at_once``, by the process that is told to (see
+        :meth:`rebuild_here`). Raises Invalid or Busy."""
         if self.rebuild is not None:
             raise Busy(
                 f"bdev {self.name}: its mirror {self.rebuild.target.name} is being rebuilt. Wait for the end of it"
@@ -85,9 +99,21 @@ class MirrorBdev(RaidBdev):
         _LOG.log(NOTICE, "bdev %s: its mirror %s is being rebuilt", self.name, base.name)
         self.size_of_bases = places
         self.rebuild = Rebuild(self, base, options)
+        if at_once:
+            self.rebuild.start()
 
-    def rebuilt(self, rebuild: Rebuild, why_not: object) -> None:
-        """The end of a rebuild: with a reason when it failed."""
+    def rebuild_here(self, name: str, options: Mapping[str, int]) -> None:
+        """Make the base of that name the same as the others, from the beginning, whatever is known of it here."""
+        known = [base for base in self.bases if base.name == name]
+        if self.rebuild is None and known and self.bases != known:
+            # This process made it so, which came too late to count.
+            self.bases = [base for base in self.bases if base not in known]
+            self.rebuild = Rebuild(self, known[0], options)
+        if self.rebuild is not None and self.rebuild.target.name == name:
+            self.rebuild.start()
+
+    def rebuilt(self, rebuild: Rebuild, why_not: object, is_wanted: bool = False) -> None:
+        """The end of a rebuild: with a reason when it failed, or when that ``is_wanted``."""
         if rebuild is not self.rebuild:
             return
         self.rebuild = None
@@ -96,7 +122,16 @@ class MirrorBdev(RaidBdev):
             self.bases = [*self.bases, rebuild.target]
         else:
             _LOG.error("bdev %s: its mirror %s is not rebuilt: %s", self.name, rebuild.target.name, why_not)
+        self._note(rebuild.target, why_not is None, is_wanted)
+
+    def _note(self, base: Bdev, is_gained: bool, is_wanted: bool) -> None:
+        if self.watcher is not None and not is_wanted:
+            self.watcher.mirror_changed(self, base, is_gained)
         self._changed()
+
+    def note_progress(self) -> None:
+        if self.watcher is not None:
+            self.watcher.rebuild_got_on(self)
 
     def lose(self, base: Bdev) -> bool:
         return self.remove(base, "it is deleted")
@@ -105,24 +140,30 @@ class MirrorBdev(RaidBdev):
         """Go on without ``base``; False when it is the last one."""
         if self.bases == [base]:
             return False
-        self._give_up(base, why)
+        self._give_up(base, why, is_wanted=True)
         return True
 
     def lose_named(self, name: str) -> None:
         """Another process of the engine gave the base of that name up."""
-        for base in self.bases:
+        for base in self.below():
             if base.name == name:
                 self._give_up(base, "another process of the engine met an error of it")
 
-    def _give_up(self, base: Bdev, why: object) -> None:
+    def gain_named(self, name: str) -> None:
+        """Another process of the engine made the base of that name the same as the others."""
+        rebuild = self.rebuild
+        if rebuild is not None and rebuild.target.name == name and not rebuild.is_at_work:
+            self.rebuilt(rebuild, None)
+
+    def _give_up(self, base: Bdev, why: object, is_wanted: bool = False) -> None:
         rebuild = self.rebuild
         if rebuild is not None and rebuild.target is base:
             rebuild.stop()
-            self.rebuilt(rebuild, why)
+            self.rebuilt(rebuild, why, is_wanted)
         elif base in self.bases and len(self.bases) > 1:
             _LOG.error("bdev %s goes on without its mirror %s: %s", self.name, base.name, why)
             self.bases = [each for each in self.bases if each is not base]
-            self._changed()
+            self._note(base, False, is_wanted)
 
     def flush(self) -> Awaitable[None] | None:
         flushed = super().flush()

@@ -37,7 +37,7 @@ _MIB: Final = 1024 * 1024
 
 
 class Rebuild:
-    """Begins at once. ``options`` are some like DEFAULTS, and are looked at for every window."""
+    """Begins when it is started. ``options`` are some like DEFAULTS, and are looked at for every window."""
 
     def __init__(self, mirror: MirrorBdev, target: Bdev, options: Mapping[str, int]) -> None:
         self.target = target
@@ -48,7 +48,32 @@ class Rebuild:
         self._window: tuple[int, int] | None = None
         self._passed = asyncio.Event()
         self._stopped = asyncio.Event()
-        self._task = asyncio.ensure_future(self._run())
+        self._is_paused = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_at_work(self) -> bool:
+        return self._task is not None
+
+    def start(self) -> None:
+        """Copy everything, from the beginning."""
+        if self._task is None:
+            self.copied = 0
+            self._task = asyncio.ensure_future(self._run())
+
+    async def pause(self) -> None:
+        """Return when nothing more lands on the base: whoever goes on begins anew."""
+        task = self._task
+        if task is None:
+            return
+        self._is_paused = True
+        self._stopped.set()
+        await asyncio.wait({task})
+        await self._mirror.at_rest(0, self._mirror.size)
+        self._is_paused = False
+        self._stopped.clear()
+        self._task = None
+        self.copied = 0
 
     def is_copying(self, begin: int, end: int) -> bool:
         """Is something between these bytes being copied now?"""
@@ -64,19 +89,24 @@ class Rebuild:
         self._stopped.set()
 
     def close(self) -> None:
-        """Its mirror is gone."""
-        self._task.cancel()
+        """Its mirror is gone, or somebody else has done it."""
+        if self._task is not None:
+            self._task.cancel()
 
     async def end(self) -> None:
         """The engine stops: it begins anew when it starts again."""
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
 
     def progress(self) -> dict[str, Any]:
         """As bdev_raid_get_bdevs shows it."""
-        mirror = self._mirror
-        done = {"blocks": self.copied // mirror.block_size, "percent": self.copied * 100 // mirror.size}
+        done = {"blocks": self.copied // self._mirror.block_size, "percent": self.percent}
         return {"type": "rebuild", "target": self.target.name, "progress": done}
+
+    @property
+    def percent(self) -> int:
+        return self.copied * 100 // self._mirror.size
 
     async def _run(self) -> None:
         why: object = None
@@ -87,6 +117,8 @@ class Rebuild:
         except Exception:  # pylint: disable=broad-except
             _LOG.exception("the rebuild of bdev %s stops because of a bug", self._mirror.name)
             why = "a bug in the engine"
+        if self._is_paused and why is None:
+            return
         self._mirror.rebuilt(self, why)
 
     async def _copy_all(self) -> None:
@@ -94,7 +126,10 @@ class Rebuild:
         while self.copied < size and not self._stopped.is_set():
             window = min(self._options[WINDOW] * _KIB, _LARGEST) // block_size * block_size
             begun, length = monotonic(), min(max(window, block_size), size - self.copied)
+            before = self.percent
             await self._copy(self.copied, self.copied + length)
+            if self.percent != before:
+                self._mirror.note_progress()
             await self._rest(length, begun)
         if not self._stopped.is_set():
             await awaited(beneath.flush(self.target))

@@ -11,26 +11,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ..bdev.aio import AioBdev
-from ..bdev.malloc import MallocBdev
+from ..bdev.base import Bdev
+from ..bdev.mirror import MirrorBdev
+from ..errors import Busy
 from ..iscsi import luggage
 from ..iscsi.node import TargetNode
 from ..iscsi.reception import Arrival
 from ..rpc.exposition import Family, Sample
-from ..rpc.method import Calls, Method, Spread, State
+from ..rpc.method import Calls, Method, State
 from ..rpc.methods import worker as internal
 from ..rpc.metrics_merging import Ledger
-from . import ownership
+from . import configuration, ownership, rebuilds
+from .host import Call
 from .launch import Launcher
-from .member import Call, Member, all_of
+from .logins import Logins
+from .member import Member, all_of
 from .moving import Moving
-from .places import Moves, Places
+from .places import SHARING, Moves, Places
 from .reports import Reports
 
 if TYPE_CHECKING:
@@ -39,13 +43,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 _START_SECONDS: Final = 60.0
-_WAIT_SECONDS: Final = 20.0
-"""How long a login waits for the worker that is to serve it."""
-_MOST_WAITING: Final = 4096
 _HISTOGRAM: Final = "bdev_enable_histogram"
-_MAKE: Final = frozenset({"bdev_malloc_create", "bdev_aio_create", "bdev_uring_create"})
-"""What they make workers have in common with the main process."""
-_ATTACH: Final = "bdev_nvme_attach_controller"
+_MOST_CONCERNS: Final = 4096
 
 
 class _Step(NamedTuple):
@@ -53,12 +52,8 @@ class _Step(NamedTuple):
 
     calls: list[Call]
     moves: Moves
-
-
-class _Waiting(NamedTuple):
-    node: TargetNode
-    arrival: Arrival
-    until: float
+    begun: list[str]
+    """Rebuilds that begin with it."""
 
 
 class Fleet:
@@ -69,6 +64,8 @@ class Fleet:
         self._launcher = Launcher(engine.settings.spin_microseconds)
         self.members = [Member(number, core, self._launcher, self) for number, core in enumerate(cores, 1)]
         self._places = Places(engine, len(self.members))
+        engine.target.units.begin_away = True
+        engine.watcher = self
         self.ledger = Ledger()
         self._is_configured = asyncio.Event()
         self._steps: deque[_Step] = deque()
@@ -77,14 +74,18 @@ class Fleet:
         """Steps so far."""
         self._progress = asyncio.Event()
         self._mover: asyncio.Task[None] | None = None
-        self._moving = Moving(engine.target, self)
-        self._reports = Reports(engine, self._take)
+        self._moving = Moving(engine, self._places, self)
+        self._concerns: dict[int, frozenset[int]] = {}
+        """By change the workers whose target nodes it is about, until somebody waited for it."""
+        self._touched: set[str] = set()
+        """Target nodes that show less since the last change."""
+        self._reports = Reports(engine, self._rebuilds)
         self._held: list[Call] | None = None
         self._heard_meanwhile: list[tuple[Member, Mapping[str, Any]]] = []
         """What workers told during a transaction: what it is about may be back as it was when the transaction fails."""
         self._histograms: dict[str, Call] = {}
         """By bdev those that were enabled: they are no part of the configuration."""
-        self._waiting: list[_Waiting] = []
+        self._logins = Logins(engine.target, self)
         self._are_all_ready = asyncio.Event()
 
     @property
@@ -105,6 +106,8 @@ class Fleet:
         self._engine.target.elsewhere = self
         self._engine.target.number_apart(len(self.members) + 1, 0)
         self._places.assign()
+        self._places.open_units(self._moving.disks)
+        self._moving.begin_rebuilds(name for name in self._places.begun if self.owners[name] == ownership.MAIN)
         self._engine.target.units.change = self._made + 1
         self._is_configured.set()
         try:
@@ -115,9 +118,7 @@ class Fleet:
 
     async def stop(self, seconds: int) -> None:
         """Let initiators log out, flush, end."""
-        for waiting in self._waiting:
-            waiting.arrival.sock.close()
-        self._waiting.clear()
+        self._logins.close()
         if self._mover is not None:
             self._mover.cancel()
         self._moving.close()
@@ -156,31 +157,16 @@ class Fleet:
             await self._next()
 
     def configuration(self) -> Iterator[Call]:
-        return (call._replace(change=self._made) for call in self._configuration())
-
-    def _configuration(self) -> Iterator[Call]:
-        engine = self._engine
-        yield Call("log_set_level", {"level": engine.logs.level})
-        yield from (Call("log_set_flag", {"flag": name}) for name, is_set in engine.logs.flags.items() if is_set)
-        sections = engine.configuration()
-        for phase in (State.STARTUP, State.RUNTIME):
-            for section in sections:
-                for method, params in section.entries or ():
-                    row = engine.dispatcher.methods[method]
-                    early = State.STARTUP in row.state
-                    if early is not (phase is State.STARTUP):
-                        continue
-                    if method == _ATTACH and params is not None:
-                        yield from (Call(*call) for call in internal.stand_ins(engine, params["name"]))
-                    elif row.reach is Spread.EVERYWHERE:
-                        yield Call(
-                            method, params, self._descriptor_of(method, params), "STARTUP" if early else "RUNTIME"
-                        )
-        yield from (call for name, call in self._histograms.items() if name in engine.bdevs)
+        calls = configuration.calls_of(self._engine)
+        histograms = (call for name, call in self._histograms.items() if name in self._engine.bdevs)
+        return (call._replace(change=self._made) for call in itertools.chain(calls, histograms))
 
     def luggage(self, number: int) -> tuple[list[str], luggage.Luggage]:
         nodes = [node for name, node in self._engine.target.nodes.items() if self.owners.get(name) == number]
-        return [node.name for node in nodes], luggage.pack(nodes, luggage.units_of(nodes))
+        at_work = [name for name, owner in self.owners.items() if owner == number and name not in self._moving]
+        packed = luggage.pack(nodes, luggage.units_of(nodes))
+        bases = rebuilds.hand_over(self._engine, at_work)
+        return [node.name for node in nodes], {**packed, "rebuilds": bases} if bases else packed
 
     def is_ready(self, member: Member) -> None:
         del member
@@ -198,25 +184,44 @@ class Fleet:
 
     # -- following ---------------------------------------------------------------------------------------------------
 
-    def follow(self, method: Method, params: Any, result: Any) -> None:
+    def follow(self, method: Method, params: Any, result: Any) -> int:
         """See :class:`rpc.dispatch.Workers`."""
         same: Calls = ((method.name, params),)
         try:
             calls = method.followed_by(self._engine, params or {}, result) if method.followed_by else same
             # The descriptor has to last until it is sent, which may be after the bdev is deleted again.
             phase = "STARTUP" if self._engine.dispatcher.state is State.STARTUP else "RUNTIME"
-            made = [Call(name, given, _copied(self._descriptor_of(name, given)), phase) for name, given in calls]
+            made = [
+                Call(name, given, _copied(configuration.descriptor_of(self._engine, name, given)), phase)
+                for name, given in calls
+            ]
         except Exception:  # pylint: disable=broad-except
             _LOG.exception("workers cannot follow %s because of a bug", method.name)
             for member in self.members:
                 member.give_up("it cannot be told what changed")
-            return
+            return 0
         if method.name == _HISTOGRAM:
             self._histograms[params["name"]] = made[0]
         if self._held is not None:
             self._held += made
-        else:
-            self._take(made)
+            return 0
+        return self._take(made)
+
+    def mirror_changed(self, mirror: MirrorBdev, base: Bdev, is_gained: bool) -> None:
+        """See :class:`bdev.mirror.Watcher`. Workers learn of it before they learn of anything else, such as that target
+        nodes on the mirror are theirs now."""
+        method = internal.GAIN_MIRROR if is_gained else internal.LOSE_MIRROR
+        call = Call(method, {"name": mirror.name, "base": base.name}, change=self._sent)
+        for member in self.members:
+            member.call(call)
+        # They may have yet to make the mirror, as it was.
+        if self._held is not None:
+            self._held.append(call)
+        elif self._steps:
+            self._take([call])
+
+    def rebuild_got_on(self, mirror: MirrorBdev) -> None:
+        """It is known here."""
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[None]:
@@ -227,6 +232,8 @@ class Fleet:
         except BaseException:
             _forget(self._held)
             self._held = None
+            self._touched.clear()
+            self._places.open_units(self._moving.disks)  # those that are made anew, as they were
             self._tell_progress()
             for heard in self._heard_meanwhile:
                 self._reports.take(*heard)
@@ -236,34 +243,63 @@ class Fleet:
         held, self._held = self._held, None
         self._take(held)
 
-    async def caught_up(self) -> None:
-        """Return when the workers have followed everything so far."""
-        wanted = self._made
+    async def followed(self, changes: Collection[int]) -> None:
+        """Return when the workers have followed these changes, or everything so far. Raises Busy; they are made.
+
+        Who stands still is waited for if a change is about its target nodes; see :meth:`Member.followed`.
+        """
+        wanted = max(changes, default=self._made)
         while self._sent < wanted:
             await self._next()
-        await asyncio.gather(*(member.caught_up() for member in self.members))
+        concerned = frozenset().union(*(self._concerns.pop(each, ()) for each in changes or (wanted,)))
+        try:
+            await asyncio.gather(*(each.followed(changes, each.number in concerned) for each in self.members))
+        except Busy as error:
+            raise Busy(f"the change is made and saved, but {error}") from None
 
-    def _descriptor_of(self, method: str, params: Mapping[str, Any] | None) -> int | None:
-        """A descriptor that goes with a call; it is the bdev's."""
-        if method not in _MAKE or params is None:
-            return None
-        bdev = self._engine.bdevs.get(params["name"])
-        if isinstance(bdev, AioBdev):
-            return bdev.descriptor
-        return bdev.shared if isinstance(bdev, MallocBdev) else None
+    def take(self, node: TargetNode, arrival: Arrival) -> bool:
+        """See :class:`iscsi.reception.Elsewhere`."""
+        return self._logins.take(node, arrival)
 
-    def _take(self, calls: list[Call]) -> None:
-        self._made += 1
-        self._engine.target.units.change = self._made + 1
+    def let_in(self) -> None:
+        """Something changed that logins may wait for."""
+        self._logins.let_in()
+
+    def _rebuilds(self, member: Member, mirror: MirrorBdev) -> bool:
+        return mirror.rebuild is not None and self._moving.place_of(rebuilds.name_of(mirror)) == member.number
+
+    def is_moving(self, node: TargetNode) -> bool:
+        """Nobody serves it now; somebody will."""
+        return node.name in self._moving
+
+    def touched(self, node: TargetNode) -> None:
+        """See :class:`iscsi.reception.Elsewhere`."""
+        self._touched.add(node.name)
+
+    def _take(self, calls: list[Call]) -> int:
+        """Gives the number of the change."""
+        self._made = number = self._made + 1
+        self._engine.target.units.change = number + 1
         moves = self._places.after([call.method for call in calls])
+        begun = self._places.begun
         self._moving.begin(moves)
-        self._steps.append(_Step([call._replace(change=self._made) for call in calls], moves))
+        if any(call.method in SHARING for call in calls):
+            self._places.open_units(self._moving.disks)
+        touched = [self.owners[name] for name in self._touched if name in self.owners]
+        self._touched.clear()
+        named = (self._places.concerned_by(call.method, call.params or {}) for call in calls)
+        concerns = frozenset().union(touched, *moves.values(), *named)
+        if concerns:
+            self._concerns[number] = concerns
+            self._concerns.pop(number - _MOST_CONCERNS, None)
+        self._steps.append(_Step([call._replace(change=number, concerns=concerns) for call in calls], moves, begun))
         if self._mover is None:
             self._advance()
+        return number
 
     def _advance(self) -> None:
         while self._steps:
-            if self._steps[0].moves:
+            if self._steps[0].moves or self._moving.has_company:
                 self._mover = asyncio.get_running_loop().create_task(self._move_and_go_on(self._steps[0].moves))
                 return
             self._tell(self._steps.popleft())
@@ -272,9 +308,14 @@ class Fleet:
 
     def _tell(self, step: _Step) -> None:
         for member in self.members:
-            for call in step.calls:
-                member.call(call)
+            try:
+                for call in step.calls:
+                    member.call(call)
+            except Exception:  # pylint: disable=broad-except
+                _LOG.exception("%s is not told of a change because of a bug", member)
+                member.give_up("it cannot be told what changed")
         _forget(step.calls)
+        self._moving.begin_rebuilds(step.begun)
         self._sent += 1
 
     def _tell_progress(self) -> None:
@@ -313,7 +354,13 @@ class Fleet:
     # -- moving ------------------------------------------------------------------------------------------------------
 
     async def _move_and_go_on(self, moves: Moves) -> None:
-        await self._moving.go(moves)
+        try:
+            if moves:
+                await self._moving.go(moves)
+            await self._moving.hold_company()
+        except Exception:  # pylint: disable=broad-except
+            _LOG.exception("a move of target nodes %s met a bug; what comes after it goes on", ", ".join(moves))
+        self._places.open_units(self._moving.disks)
         self._mover = None
         self._tell(self._steps.popleft())
         self._advance()
@@ -324,62 +371,16 @@ class Fleet:
             await self._next()
         owner = self.owners.get(node.name, ownership.MAIN)
         if owner != ownership.MAIN:
-            await self.members[owner - 1].see_off([node.name], seconds, until_rest=False)
+            try:
+                await self.members[owner - 1].see_off([node.name], seconds, until_rest=False)
+            except Busy as error:
+                raise Busy(f"target node {node.name} stays: {error}. Delete it when the worker has ended") from None
 
     def stay(self, node: TargetNode) -> None:
         """See :class:`iscsi.reception.Elsewhere`."""
         owner = self.owners.get(node.name, ownership.MAIN)
         if owner != ownership.MAIN:
             self.members[owner - 1].take_over([node.name], None)
-
-    # -- logins ------------------------------------------------------------------------------------------------------
-
-    def take(self, node: TargetNode, arrival: Arrival) -> bool:
-        """See :class:`iscsi.reception.Elsewhere`."""
-        if self._is_served_here(node):
-            return False
-        member = self._ready_for(node)
-        if member is not None:
-            self._hand_over(member, arrival)
-        elif len(self._waiting) < _MOST_WAITING:
-            loop = asyncio.get_running_loop()
-            self._waiting.append(_Waiting(node, arrival, loop.time() + _WAIT_SECONDS))
-            loop.call_later(_WAIT_SECONDS + 0.1, self.let_in)
-        else:
-            arrival.sock.close()
-        return True
-
-    def _is_served_here(self, node: TargetNode) -> bool:
-        """Or refused here, for good or until it is known who serves it."""
-        is_mine = self.owners.get(node.name) == ownership.MAIN and node.name not in self._moving
-        return is_mine or node.is_closed
-
-    def _ready_for(self, node: TargetNode) -> Member | None:
-        """The worker of a node that can be told of its logins now."""
-        owner = self.owners.get(node.name)
-        if not owner or node.name in self._moving or not self.members[owner - 1].ready:
-            return None
-        return self.members[owner - 1]
-
-    def _hand_over(self, member: Member, arrival: Arrival) -> None:
-        others = sum(each.sessions for each in self.members if each is not member)
-        member.hand_over(arrival, others + len(self._engine.target.sessions))
-
-    def let_in(self) -> None:
-        """Whoever waits for what is there now goes on; who waited too long is to come again."""
-        now = asyncio.get_running_loop().time()
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            member = self._ready_for(each.node)
-            if self._is_served_here(each.node):
-                self._engine.target.admit(each.arrival)
-            elif member is not None:
-                self._hand_over(member, each.arrival)
-            elif each.until > now:
-                self._waiting.append(each)
-            else:
-                _LOG.warning("a login to target node %s is dropped: nobody serves that node now", each.node.name)
-                each.arrival.sock.close()
 
 
 def _copied(descriptor: int | None) -> int | None:

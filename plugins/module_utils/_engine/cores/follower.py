@@ -13,7 +13,8 @@ import socket
 from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any
 
-from ..bdev.raid import MirrorBdev
+from ..bdev.base import Bdev
+from ..bdev.mirror import MirrorBdev
 from ..errors import Busy
 from ..iscsi import luggage, parting
 from ..iscsi.portal import Portal
@@ -24,6 +25,7 @@ from ..rpc.method import RpcError, State
 from ..scsi.device import Device
 from ..scsi.unit import UnitState
 from ..service import Engine, Settings, WorkerPlace
+from . import rebuilds
 from .channel import Channel, Message
 from .sources import GivenSources
 
@@ -33,7 +35,8 @@ _LOG = logging.getLogger(__name__)
 class Follower:
     """Does what comes over the channel, until it is told to stop or the main process is gone.
 
-    It is the keeper (see :class:`scsi.unit.Keeper`) of the worker's units: the main process has what they have.
+    It is the keeper (see :class:`scsi.unit.Keeper`) of the worker's units, and the watcher of its mirrors (see
+    :class:`bdev.mirror.Watcher`): the main process has what they have.
     """
 
     def __init__(self, sock: socket.socket, logs: Logs) -> None:
@@ -82,7 +85,7 @@ class Follower:
         name_process(f"openlun-{number}")
         place = WorkerPlace(number, words["count"], words["state_dir"])
         self._engine = engine = Engine(Settings(socket="", cpumask=f"[{words['core']}]", worker=place), self._logs)
-        engine.become_worker(self._sources, self._report_mirrors)
+        engine.become_worker(self._sources, self)
         engine.target.units.keeper = self
         engine.target.number_apart(words["count"] + 1, number)
         self._replaces = words["replaces"]
@@ -140,6 +143,7 @@ class Follower:
             await parting.save_reservations(target, units)
         except OSError as error:
             _LOG.error("reservations that have to survive a power loss are not saved: %s", error)
+        rebuilds.begin(self.engine, (words["luggage"] or {}).get("rebuilds", {}))
         self._done(words)
 
     # -- beside ------------------------------------------------------------------------------------------------------
@@ -164,6 +168,7 @@ class Follower:
         answer: dict[str, Any] = {"answer": words["id"]}
         try:
             await parting.see_off(self.engine.target, words["nodes"], words["seconds"], words["until_rest"])
+            await rebuilds.pause(self.engine, words["nodes"])
             answer["result"] = True
         except Busy as error:
             answer["error"] = str(error)
@@ -174,13 +179,15 @@ class Follower:
 
     # -- telling -----------------------------------------------------------------------------------------------------
 
-    def _mirrors(self) -> dict[str, list[str]]:
-        mirrors = [bdev for bdev in self.engine.bdevs if isinstance(bdev, MirrorBdev)]
-        return {mirror.uuid: [base.name for base in mirror.bases] for mirror in mirrors}
-
-    def _report_mirrors(self) -> None:
+    def mirror_changed(self, mirror: MirrorBdev, base: Bdev, is_gained: bool) -> None:
         """At once: a worker may be killed as soon as it answered what a mirror alone has."""
-        self._channel.send({"event": "mirrors", "mirrors": self._mirrors()})
+        words = {"mirror": mirror.uuid, "base": base.name, "gained": is_gained}
+        self._channel.send({"event": "mirror", "change": self._change, **words})
+
+    def rebuild_got_on(self, mirror: MirrorBdev) -> None:
+        if mirror.rebuild is not None:
+            words = {"mirror": mirror.uuid, "base": mirror.rebuild.target.name, "copied": mirror.rebuild.copied}
+            self._channel.send({"event": "rebuild", "change": self._change, **words})
 
     def unit_changed(self, unit: UnitState) -> None:
         words = {"uuid": unit.bdev.uuid, "unit": luggage.pack_unit(unit)}

@@ -23,7 +23,8 @@ def assign(
     """The worker, 1 to ``workers``, of each node; MAIN for nodes on a base bdev that is ``of_main``.
 
     ``nodes`` are names with their base bdevs. A node stays where it was ``before``, unless nodes of other workers share
-    a base bdev with it now: then all go where most of them are. New ones go where the fewest are.
+    a base bdev with it now: then all go where most of them are. From the main process none goes: it cannot be ended to
+    be sure that it is done with their disks, so that the others come to it. New ones go where the fewest are.
     """
     groups = _groups(nodes)
     owners: dict[str, int] = {}
@@ -59,7 +60,9 @@ def _owner(
     """None for a group that nobody serves yet."""
     if any(base in of_main for name in members for base in nodes[name]):
         return MAIN
-    homes = Counter(before[name] for name in members if before.get(name, MAIN - 1) in range(workers + 1))
+    if any(before.get(name) == MAIN for name in members):
+        return MAIN
+    homes = Counter(before[name] for name in members if before.get(name) in range(1, workers + 1))
     if not homes:
         return None
     return min(homes, key=lambda worker: (-homes[worker], worker))

@@ -6,18 +6,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import TYPE_CHECKING, Any, Final
 
 from ..bdev.base import Bdev
 from ..iscsi.node import TargetNode
-from . import ownership
+from . import ownership, rebuilds
+from .ownership import MAIN
 
 if TYPE_CHECKING:
     from ..service import Engine
 
 _CREATE: Final = "iscsi_create_target_node"
-_SHARING: Final = frozenset({_CREATE, "iscsi_target_node_add_lun"})
+SHARING: Final = frozenset({_CREATE, "iscsi_target_node_add_lun", "bdev_raid_add_base_bdev"})
 """Only these can make nodes share what they did not share before."""
 
 Moves = dict[str, "tuple[int, int]"]
@@ -25,12 +26,20 @@ Moves = dict[str, "tuple[int, int]"]
 
 
 class Places:
-    """``owners`` has the number of the worker of each target node, MAIN for the main process."""
+    """``owners`` has the number of the worker of each target node, MAIN for the main process.
+
+    Rebuilds (see :mod:`rebuilds`) are among the target nodes.
+    """
 
     def __init__(self, engine: Engine, workers: int) -> None:
         self.owners: dict[str, int] = {}
         self._engine = engine
         self._workers = workers
+        self.disks: dict[str, frozenset[str]] = {}
+        """Bdevs at the bottom of each target node, when some came to be shared last."""
+        self.disks_before: dict[str, frozenset[str]] = {}
+        """The same before that."""
+        self.begun: list[str] = []
         self._used: set[str] = set()
         """Bdevs at the bottom of target nodes, and perhaps of some that are gone."""
 
@@ -39,12 +48,29 @@ class Places:
         return sum(self.owners.get(name) == worker for name in self._engine.target.nodes)
 
     def after(self, methods: Sequence[str]) -> Moves:
-        """Take note of a change made by these methods."""
-        if not any(method in _SHARING for method in methods):
+        """Take note of a change made by these methods; ``begun`` are the rebuilds that are new then."""
+        self.begun = []
+        if not any(method in SHARING for method in methods):
             return {}
         if list(methods) == [_CREATE] and self._is_simple():
             return {}
         return self.assign()
+
+    def concerned_by(self, method: str, params: Mapping[str, Any]) -> Iterator[int]:
+        """Who serves the target node, or nodes on the disk, that a call names; nobody does so yet when it is new."""
+        target, bdevs, name = self._engine.target, self._engine.bdevs, params.get("name")
+        if method == _CREATE or not isinstance(name, str):
+            return
+        node = target.find_node(name) or target.find_node(f"{target.options.node_base}:{name}")
+        shown = {node.name} if node is not None else set()
+        if name in bdevs:
+            bdev = bdevs.get(name)
+            unit = target.units.get(bdev)
+            if unit is not None:
+                shown |= {lun.device.name for lun in unit.luns}
+            elif bdev.name in self._used:
+                shown |= {each for each, disks in self.disks.items() if bdev.name in disks}
+        yield from (self.owners[each] for each in shown if each in self.owners)
 
     def _is_simple(self) -> bool:
         """Give the newest node, if it is alone on its disks, to somebody, without a look at thousands of others."""
@@ -57,17 +83,38 @@ class Places:
         self.owners[node.name] = min(range(1, self._workers + 1), key=lambda worker: loads[worker])
         node.moved = True
         self._used |= bases
+        self.disks[node.name] = bases
         return True
 
     def assign(self) -> Moves:
-        known: dict[Bdev, frozenset[str]] = {}
-        nodes = {node.name: _bases_of(node, known) for node in self._engine.target.nodes.values()}
-        before = self.owners
+        nodes = self._bases_of_all()
+        before, self.disks_before, self.disks = self.owners, self.disks, nodes
         self.owners = ownership.assign(nodes, before, self._workers, self._of_main())
+        self.begun = [name for name in nodes if rebuilds.is_rebuild(name) and name not in before]
         self._used = set().union(*nodes.values())
         for node in self._engine.target.nodes.values():
-            node.moved = self.owners[node.name] != ownership.MAIN
+            node.moved = self.owners[node.name] != MAIN
         return ownership.moves(before, self.owners)
+
+    def showing(self, disks: Set[str]) -> set[str]:
+        """The target nodes on any of these bdevs at the bottom."""
+        return {name for name, bases in self._bases_of_all().items() if not bases.isdisjoint(disks)} if disks else set()
+
+    def open_units(self, closed: Set[str]) -> None:
+        """Units of the main process's nodes are served here, but those on bdevs at the bottom that are ``closed``."""
+        if MAIN not in self.owners.values():
+            return
+        known: dict[Bdev, frozenset[str]] = {}
+        for unit in self._engine.target.units:
+            is_mine = any(self.owners.get(lun.device.name) == MAIN for lun in unit.luns)
+            if unit.is_away and is_mine and closed.isdisjoint(_bases(unit.bdev, known)):
+                unit.is_away = False
+                unit.refresh()
+
+    def _bases_of_all(self) -> dict[str, frozenset[str]]:
+        known: dict[Bdev, frozenset[str]] = {}
+        nodes = {node.name: _bases_of(node, known) for node in self._engine.target.nodes.values()}
+        return {**nodes, **{name: _bases(mirror, known) for name, mirror in rebuilds.under_way(self._engine)}}
 
     def _of_main(self) -> set[str]:
         return {bdev.name for attached in self._engine.nvme for bdev in attached.bdevs}

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, Final
 from ..bdev.base import Bdev
 from ..bdev.raid import MirrorBdev
 from ..iscsi import luggage
-from ..rpc.methods.worker import LOSE_MIRROR
-from .member import Call, Member
+from .member import Member
 
 if TYPE_CHECKING:
     from ..service import Engine
@@ -22,24 +21,40 @@ _LOG = logging.getLogger(__name__)
 
 
 class Reports:
-    """``follow`` lets all workers make calls."""
+    """``rebuilds`` tells whether the rebuild of a mirror is at a worker."""
 
-    def __init__(self, engine: Engine, follow: Callable[[list[Call]], None]) -> None:
+    def __init__(self, engine: Engine, rebuilds: Callable[[Member, MirrorBdev], bool]) -> None:
         self._engine = engine
-        self._follow = follow
+        self._rebuilds = rebuilds
 
     def take(self, member: Member, words: Mapping[str, Any]) -> None:
         self._EVENTS[words["event"]](self, member, words)
 
-    def _bases_lost(self, member: Member, words: Mapping[str, Any]) -> None:
-        """A worker's mirrors lost bases: ours and those of the other workers must not come back to them."""
-        for uuid, bases in words["mirrors"].items():
-            mirror = self._bdev(uuid)
-            if isinstance(mirror, MirrorBdev):
-                for lost in [base.name for base in mirror.bases if base.name not in bases]:
-                    _LOG.error("%s met an error of bdev %s", member, lost)
-                    mirror.lose_named(lost)
-                    self._follow([Call(LOSE_MIRROR, {"name": mirror.name, "base": lost})])
+    def _mirror_changed(self, member: Member, words: Mapping[str, Any]) -> None:
+        """A worker's mirror lost a base: ours, and by that those of the other workers, must not come back to it.
+
+        Or it has made one the same as the others: they may.
+        """
+        mirror, base = self._mirror(words), words["base"]
+        if mirror is None:
+            return
+        if not words["gained"]:
+            _LOG.error("%s met an error of bdev %s", member, base)
+            mirror.lose_named(base)
+        elif self._rebuilds(member, mirror):
+            mirror.gain_named(base)
+
+    def _rebuild_got_on(self, member: Member, words: Mapping[str, Any]) -> None:
+        mirror = self._mirror(words)
+        if mirror is not None and mirror.rebuild is not None and self._rebuilds(member, mirror):
+            mirror.rebuild.copied = words["copied"]
+
+    def _mirror(self, words: Mapping[str, Any]) -> MirrorBdev | None:
+        """If the base that is told of is, or becomes, one of its; and was so when the worker told."""
+        mirror, name = self._bdev(words["mirror"]), words["base"]
+        if not isinstance(mirror, MirrorBdev) or all(base.name != name for base in mirror.below()):
+            return None
+        return mirror if mirror.added_by.get(name, 0) <= words["change"] else None
 
     def _unit_changed(self, _member: Member, words: Mapping[str, Any]) -> None:
         """Ours is as the one that is served: whoever serves it next gets it from here.
@@ -63,4 +78,9 @@ class Reports:
     def _bdev(self, uuid: str) -> Bdev | None:
         return self._engine.bdevs.get(uuid) if uuid in self._engine.bdevs else None
 
-    _EVENTS: Final = {"mirrors": _bases_lost, "unit": _unit_changed, "access": _access_changed}
+    _EVENTS: Final = {
+        "mirror": _mirror_changed,
+        "rebuild": _rebuild_got_on,
+        "unit": _unit_changed,
+        "access": _access_changed,
+    }

@@ -48,10 +48,13 @@ class Elsewhere(Protocol):
         """Let the process that serves the node go on with a login; False when that is this one."""
 
     async def see_off(self, node: TargetNode, seconds: int) -> None:
-        """The node is to go: end its sessions, as :meth:`Sessions.see_off` does."""
+        """The node is to go: end its sessions, as :meth:`Sessions.see_off` does. Raises Busy when that cannot be."""
 
     def stay(self, node: TargetNode) -> None:
         """It does not go after all: let initiators log in again."""
+
+    def touched(self, node: TargetNode) -> None:
+        """It shows less now, though perhaps nobody named it."""
 
 
 class Reception:

@@ -256,7 +256,12 @@ class IscsiTarget:
             raise Busy(f"target node {node.name} is being deleted already")
         node.leaving = True
         if self.elsewhere is not None:
-            await self.elsewhere.see_off(node, _LOGOUT_SECONDS)
+            try:
+                await self.elsewhere.see_off(node, _LOGOUT_SECONDS)
+            except EngineError:
+                node.leaving = False
+                self.elsewhere.stay(node)
+                raise
         await self.sessions.see_off(self.sessions.of_node(node), _LOGOUT_SECONDS)
         self.nodes.pop(node.name, None)
         self._nodes_by_comparable.pop(comparable(node.name), None)
@@ -318,6 +323,8 @@ class IscsiTarget:
         """Initiators learn of it by a unit attention."""
         node.device.remove(lun_id)
         self.sessions.tell_event(node, 0, LunsChanged)
+        if self.elsewhere is not None:
+            self.elsewhere.touched(node)
 
     def capacity_changed(self, bdev: Bdev) -> None:
         for node in self.nodes.values():

@@ -48,6 +48,8 @@ class Reply(NamedTuple):
 
     answer: dict[str, Any] | None
     changed: bool = False
+    number: int = 0
+    """Of the change, where workers follow it by itself."""
 
 
 class Memory:
@@ -70,8 +72,8 @@ class Memory:
 class Workers(Protocol):
     """The processes that follow what is changed here."""
 
-    def follow(self, method: Method, params: Any, result: Any) -> None:
-        """A call succeeded."""
+    def follow(self, method: Method, params: Any, result: Any) -> int:
+        """A call succeeded. Gives the number of the change; 0 when it gets one together with others, or has none."""
 
     async def gather(self, method: Method, params: Any, result: Any) -> Any:
         """The answer that is made of the result here and those of the workers."""
@@ -214,18 +216,17 @@ class Dispatcher:
             self._under_way -= 1
             self._settled.set()
 
-    def _tell_workers(self, method: Method, params: Any, result: Any) -> bool:
-        """Whether they have something to follow."""
+    def _tell_workers(self, method: Method, params: Any, result: Any) -> int | None:
+        """The number of the change; None when they have nothing to follow."""
         if self.workers is None or method.reach is not Spread.EVERYWHERE:
-            return False
-        self.workers.follow(method, params, result)
-        return True
+            return None
+        return self.workers.follow(method, params, result)
 
     def _done(self, identity: Any, method: Method, result: Any, params: Any) -> Reply:
         """The handler came to its end."""
-        is_followed = self._tell_workers(method, params, result)
+        number = self._tell_workers(method, params, result)
         reply = self._succeeded(identity, method, result, params)
-        return reply._replace(changed=True) if is_followed else reply
+        return reply if number is None else reply._replace(changed=True, number=number)
 
     def _succeeded(self, identity: Any, method: Method, result: Any, params: Any) -> Reply:
         if method.subject:

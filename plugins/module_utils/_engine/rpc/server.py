@@ -17,7 +17,7 @@ import logging
 import os
 import select
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from pathlib import Path
 from typing import Any, Callable, Final, cast
 
@@ -28,8 +28,9 @@ from .method import INVALID_REQUEST, PARSE_ERROR, Order
 
 _LOG = logging.getLogger(__name__)
 
-Commit = Callable[[], Awaitable[None]]
-"""Returns when everything that was changed so far is saved. Raises EngineError."""
+Commit = Callable[[Collection[int]], Awaitable[None]]
+"""Returns when everything that was changed so far is saved, and the changes of these numbers, or with none all of them,
+are made everywhere. Raises EngineError."""
 
 MAX_CLIENTS: Final = 1024
 _BACKLOG: Final = 512
@@ -349,9 +350,11 @@ class _Wave:
 
     async def _answer(self, envelopes: list[_Envelope]) -> None:
         failure: EngineError | None = None
-        if any(envelope.changed() for envelope in envelopes):
+        changed = [reply for envelope in envelopes for reply in envelope.replies() if reply.changed]
+        if changed:
+            numbers = {reply.number for reply in changed}
             try:
-                await self._commit()
+                await self._commit(() if 0 in numbers else numbers)
             except EngineError as error:
                 failure = error
         lines = [line for envelope in envelopes for line in envelope.lines(failure)]
@@ -377,18 +380,15 @@ class _Envelope:
             if not isinstance(reply, Reply):
                 reply.cancel()
 
-    def _done(self) -> list[Reply]:
+    def replies(self) -> list[Reply]:
         return [reply if isinstance(reply, Reply) else reply.result() for reply in self._replies]
-
-    def changed(self) -> bool:
-        return any(reply.changed for reply in self._done())
 
     def size(self) -> int:
         """A rough idea of the answer's bytes."""
         return sum(_weight(reply.answer) for reply in self._replies if isinstance(reply, Reply))
 
     def lines(self, failure: EngineError | None) -> list[bytes]:
-        answers = [_unsaved(reply, failure) if failure and reply.changed else reply.answer for reply in self._done()]
+        answers = [_unsaved(reply, failure) if failure and reply.changed else reply.answer for reply in self.replies()]
         given = [answer for answer in answers if answer is not None]
         if not given:
             return []

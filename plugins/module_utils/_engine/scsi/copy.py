@@ -162,7 +162,8 @@ def _checked(task: Task, units: list[LogicalUnit], segment: _Segment) -> _Copy:
             raise CopyTargetNotReachable()
         if lun.state.reservations.forbids(task.nexus.identity, conflict):
             raise ReservationConflict()
-        if lun.state.erasure is not None or not lun.state.loaded or lun not in lun.state.luns:
+        state = lun.state
+        if state.erasure is not None or not state.loaded or state.is_away or lun not in state.luns:
             raise CopyTargetNotReachable()
     if destination.readonly:
         raise WriteProtected()

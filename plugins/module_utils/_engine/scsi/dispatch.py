@@ -19,6 +19,7 @@ from .commands import BY_OPCODE, find
 from .device import Task
 from .reservations import Conflict
 from .sense import (
+    BecomingReady,
     CommandFailed,
     DeviceMissing,
     InternalTargetFailure,
@@ -99,6 +100,8 @@ def _check(task: Task, command: Command) -> None:
     state = lun.state
     if not state.guarded:
         return
+    if state.is_away and not rules.anytime:
+        raise BecomingReady()
     port = lun.device.ports.get(nexus.relative_port)
     if port is not None and not rules.access.allows(port):
         raise port.refusal()

@@ -181,6 +181,12 @@ class DeviceMissing(ScsiError):
     code = (0x04, 0x03)
 
 
+class BecomingReady(NotReady):
+    """LOGICAL UNIT IS IN PROCESS OF BECOMING READY: initiators try again."""
+
+    code = (0x04, 0x01)
+
+
 class MediumNotPresent(NotReady):
     code = (0x3A, 0x00)
 

@@ -105,6 +105,8 @@ class UnitState:
         self.gate = Gate()
         self.reservations = Reservations()
         self.loaded = True
+        self.is_away = False
+        """Another process works on its blocks, or may do so: it is served there, or here when that has ended."""
         self.prevented: set[Nexus] = set()
         """Nexuses that forbid removing the medium."""
         self.erasure: Erasure | None = None
@@ -120,6 +122,7 @@ class UnitState:
         self.guarded = (
             self.reservations.active
             or not self.loaded
+            or self.is_away
             or self.erasure is not None
             or self.gate.closed
             or any(lun.readonly or lun.device.restricts_access for lun in self.luns)
@@ -288,6 +291,8 @@ class Units:
         """To be set before there are units."""
         self.change = 0
         """The number of the change under way, where others make the same ones later and tell what they have by then."""
+        self.begin_away = False
+        """Who serves a new one is decided, and told to it, later."""
         self._by_bdev: dict[Bdev, UnitState] = {}
 
     def __iter__(self) -> Iterator[UnitState]:
@@ -303,6 +308,7 @@ class Units:
         if state is None:
             state = self._by_bdev[bdev] = UnitState(bdev, self.keeper)
             state.made_by = self.change
+            state.is_away = self.begin_away
             saved = self.store.load(bdev.uuid) if self.store else None
             if saved is not None:
                 state.reservations.restore(saved)

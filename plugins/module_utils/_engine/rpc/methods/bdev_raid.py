@@ -56,7 +56,11 @@ def create(
     for base in bases:
         _check_unused(engine, name, base)
     level = LEVELS[raid_level]
-    register(engine, make(name, level, bases, strip_size_kb, uuid, engine.changed, base_blocks, num_base_bdevs))
+    raid = make(name, level, bases, strip_size_kb, uuid, engine.changed, base_blocks, num_base_bdevs)
+    if isinstance(raid, MirrorBdev):
+        raid.watcher = engine.watcher
+        raid.added_by = {base.name: engine.target.units.change for base in bases}
+    register(engine, raid)
     return True
 
 
@@ -86,12 +90,10 @@ def add_base_bdev(engine: Engine, raid_bdev: str, base_bdev: str) -> bool:
     with worded(f"Failed to add base bdev {base_bdev} to RAID bdev {raid_bdev}: {{reason}}"):
         if not isinstance(raid, MirrorBdev):
             raise Invalid(f"bdev {raid.name}: only to a raid1 bdevs can be added, and this one is {raid.level}")
-        if engine.fleet is not None:
-            why = "with several cores no mirror is rebuilt. Start the engine on one core for it (-m)"
-            raise Unsupported(f"bdev {raid.name}: {why}")
         base = engine.bdevs.get(base_bdev)
         _check_unused(engine, raid.name, base)
-        raid.add(base, engine.tuning.raid)
+        raid.add(base, engine.tuning.raid, at_once=engine.is_alone)
+        raid.added_by[base.name] = engine.target.units.change
     engine.bdevs.put_before(base)  # and so it is when the configuration is loaded
     return True
 
@@ -102,6 +104,8 @@ async def remove_base_bdev(engine: Engine, name: str) -> bool:
         base = engine.bdevs.get(name)
         raid = next((each for each in engine.bdevs if isinstance(each, RaidBdev) and base in each.below()), None)
         if raid is None:
+            if engine.settings.worker is not None:
+                return True  # its mirror, or that of another process, met an error of it meanwhile
             raise NoDevice(f"bdev {base.name} is no base of a raid")
         if not isinstance(raid, MirrorBdev):
             raise Invalid(f"bdev {raid.name}: it is {raid.level} and needs all of its base bdevs")

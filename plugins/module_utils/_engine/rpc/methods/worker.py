@@ -22,6 +22,7 @@ STAND_IN: Final = "engine_worker_stand_in"
 DROP_STAND_INS: Final = "engine_worker_drop_stand_ins"
 DELETE_NODE: Final = "engine_worker_delete_node"
 LOSE_MIRROR: Final = "engine_worker_lose_mirror"
+GAIN_MIRROR: Final = "engine_worker_gain_mirror"
 METRICS: Final = "engine_worker_metrics"
 COUNTERS: Final = "engine_worker_counters"
 
@@ -51,10 +52,18 @@ async def delete_node(engine: Engine, name: str) -> bool:
 
 
 def lose_mirror(engine: Engine, name: str, base: str) -> bool:
-    """Another process met an error of that base; where it is known already nothing happens."""
-    mirror = engine.bdevs.get(name)
+    """Another process gave that base up; where that is known already, or the mirror is gone, nothing happens."""
+    mirror = engine.bdevs.get(name) if name in engine.bdevs else None
     if isinstance(mirror, MirrorBdev):
         mirror.lose_named(base)
+    return True
+
+
+def gain_mirror(engine: Engine, name: str, base: str) -> bool:
+    """Another process has made that base the same as the others; as :func:`lose_mirror`."""
+    mirror = engine.bdevs.get(name) if name in engine.bdevs else None
+    if isinstance(mirror, MirrorBdev):
+        mirror.gain_named(base)
     return True
 
 
@@ -81,6 +90,7 @@ METHODS: Final = (
     Method(DROP_STAND_INS, drop_stand_ins, _CONTROLLER),
     Method(DELETE_NODE, delete_node, _NAME),
     Method(LOSE_MIRROR, lose_mirror, {**_NAME, "base": required(string())}),
+    Method(GAIN_MIRROR, gain_mirror, {**_NAME, "base": required(string())}),
     Method(METRICS, get_metrics),
     Method(COUNTERS, counters),
 )
