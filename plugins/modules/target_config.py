@@ -105,7 +105,7 @@ options:
           - A V(raid1) that keeps one of its bdevs goes on with another one, which B(is overwritten) in the
             background with what the mirror has. In the place of a lost one it is put without O(force), in that of one
             that has the data only with it.
-          - One bdev is exchanged at a time, and the engine of this collection does it only on one core.
+          - One bdev is exchanged at a time.
         version_added: 0.2.0
         type: list
         elements: str

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cluster import TWO_CORES, needs_two_cores
-from engine_process import Engine, Launch, Target, eventually
+from engine_process import Engine, Launch, Target, eventually, on_cores
 from module_process import run_module
 from pdu import cdb
 
@@ -66,8 +66,11 @@ def whole(engine: Engine) -> list[str]:
     return [each["name"] for each in raid(engine)["base_bdevs_list"]]
 
 
-def test_a_mirror_gets_another_disk_while_an_initiator_writes(launch: Launch, tmp_path: Path) -> None:
-    engine = launch("-m", f"[{min(os.sched_getaffinity(0))}]")
+@pytest.mark.parametrize("cores", [on_cores(1), pytest.param(TWO_CORES, marks=needs_two_cores)], ids=["one", "two"])
+def test_a_mirror_gets_another_disk_while_an_initiator_writes(
+    launch: Launch, tmp_path: Path, cores: tuple[str, ...]
+) -> None:
+    engine = launch(*cores)
     run = partial(run_module, "target_config", socket=str(engine.socket))
     disks = [disk(tmp_path, name) for name in ("a", "b", "c")]
     run(bdevs=[*disks, mirror("a", "b")])
@@ -100,15 +103,3 @@ def test_a_mirror_gets_another_disk_while_an_initiator_writes(launch: Launch, tm
         assert (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
     assert bdev(engine, "mirror")["uuid"] == uuid
     assert not run(bdevs=exchanged)["changed"]
-
-
-@needs_two_cores
-def test_with_several_cores_a_mirror_keeps_what_it_has(launch: Launch, tmp_path: Path) -> None:
-    engine = launch(*TWO_CORES)
-    run = partial(run_module, "target_config", socket=str(engine.socket))
-    disks = [disk(tmp_path, name) for name in ("a", "b", "c")]
-    run(bdevs=[*disks, mirror("a", "b")])
-    for force in (False, True):
-        problem = run(bdevs=[mirror("a", "c")], force=force, fails=True)["msg"]
-        assert "with several cores builtin rebuilds no mirror, so mirror cannot get c. Start it on one core" in problem
-    assert whole(engine) == ["a", "b"]

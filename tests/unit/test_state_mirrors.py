@@ -190,20 +190,6 @@ def test_one_disk_is_exchanged_at_a_time(engine: FakeEngine) -> None:
     assert "replace" not in problem
 
 
-def test_several_cores_are_named(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    info = {"name": "openlun-iscsi", "version": "0.2.0", "extensions": [], "workers": [{"number": 1}]}
-    methods = [*engine.do_rpc_get_methods(), "engine_get_info"]
-    monkeypatch.setattr(engine, "do_rpc_get_methods", lambda: methods)
-    monkeypatch.setattr(engine, "do_engine_get_info", lambda: info)
-    lose(engine, "d1")
-    for force in (False, True):
-        assert refused(engine, force=force, bdevs=[mirror("d0", "d2")]) == (
-            "bdevs[0].base_bdevs: with several cores builtin rebuilds no mirror, so m cannot get d2. "
-            "Start it on one core for that (-m; iscsi_target_cpumask of the role) and run this again."
-        )
-    assert planned(engine, bdevs=[{"name": "m"}], prune=False) == []
-
-
 @pytest.mark.parametrize("disks", [("d2", "d3"), ("d0", "d1", "d2")])
 def test_another_mirror_is_another_device(engine: FakeEngine, disks: tuple[str, ...]) -> None:
     assert "puts another device in its place" in refused(engine, bdevs=[mirror(*disks)])

@@ -20,7 +20,7 @@ _LEAST: Final = 2
 _LONGEST: Final = 100e-6
 """Seconds that a command may have to wait for others."""
 _FADE: Final = 0.95
-"""An initiator that has more to do sends late, and looks as if it had less on its way: the most of late counts, less with
+"""An initiator with more to do sends late, and looks as if it had less on its way: the most of late counts, less with
 every round."""
 _BREAK: Final = 1e-3
 """Seconds without a command after which the time from one to the next says nothing."""

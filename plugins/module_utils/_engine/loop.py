@@ -173,7 +173,7 @@ class Watch(selectors.EpollSelector):
         if spin.never:
             return
         self._pause = self._gathering.after(count, outstanding, monotonic())
-        self._spins = spin.always or count <= _FEW and spin.tries()
+        self._spins = spin.always or (count <= _FEW and spin.tries())
 
     def _look_out(self, timeout: float | None, before: int) -> Events:
         """What is ready next, after commands had time to gather. More descriptors than ``before`` end that: there is

@@ -157,10 +157,7 @@ def _new_base(live: Bdev, wish: Wish, context: Context) -> Found:
     if mirror is None or not mirror.come or not context.can.exchanges_bases:
         return
     path, new = wish.at("base_bdevs"), ", ".join(mirror.come)
-    if not context.can.rebuilds_mirrors:
-        why = f"with several cores {context.can.engine} rebuilds no mirror, so {live.name} cannot get {new}"
-        yield path, f"{why}. Start it on one core for that (-m; iscsi_target_cpumask of the role) and run this again."
-    elif live.rebuilding is not None:
+    if live.rebuilding is not None:
         why = f"{live.rebuilding} of {live.name} is being rebuilt, and nothing else of the mirror changes meanwhile"
         remedy = f"Run this again when that is done, or take {live.rebuilding} out by {REMOVE_BASE}."
         yield path, f"{why}. {remedy}"

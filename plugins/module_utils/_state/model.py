@@ -323,8 +323,6 @@ class Capabilities:
     masks_luns: bool = True
     flags_luns: bool = True
     """A target node shows a LUN as read-only or removable."""
-    rebuilds_mirrors: bool = True
-    """Where there are methods for it: an engine with several processes does not."""
 
     def has(self, method: str) -> bool:
         """Whether there is such a method; an engine that has not been asked has all."""

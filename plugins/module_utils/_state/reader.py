@@ -136,7 +136,6 @@ def _capabilities(answers: Mapping[str, Any], methods: frozenset[str], keeps_fil
         drops_portal_auth="iscsi_portal_group_set_auth.inherit" in extensions,
         masks_luns="iscsi_create_target_node.luns.initiator_groups" in extensions,
         flags_luns="iscsi_create_target_node.luns.readonly" in extensions,
-        rebuilds_mirrors=info is None or "workers" not in info,
     )
 
 
