@@ -143,6 +143,11 @@ class Savepoint:
         self._luns = {name: _luns(node) for name, node in target.nodes.items()}
         self._units = {unit.bdev.name: unit for unit in target.units}
         self._bdevs: dict[str, Bdev] = {bdev.name: bdev for bdev in engine.bdevs}
+        self._mirrors = {
+            bdev.name: (dict(bdev.added_by), bdev.rebuild.target.name if bdev.rebuild is not None else None)
+            for bdev in engine.bdevs
+            if isinstance(bdev, MirrorBdev)
+        }
         made = {bdev.name: bdev.config() for bdev in engine.bdevs}
         self._recipes = {name: Entry(*call) for name, call in made.items() if call is not None}
         self._limits = {bdev.name: bdev.tap.limits if bdev.tap else RateLimits() for bdev in engine.bdevs}
@@ -215,6 +220,7 @@ class Savepoint:
                     await engine.attempt(recipe)
                 except RpcError as error:
                     _LOG.error("bdev %s could not be put back: %s", name, error)
+        self._restore_mirrors()
         live = set(engine.bdevs)
         for bdev, settings in self._settings:
             if bdev in live and bdev.settings() != settings:
@@ -227,6 +233,17 @@ class Savepoint:
                 if (bdev.tap.limits if bdev.tap else RateLimits()) != limits:
                     tap_of(bdev).set_limits(limits)
         engine.bdevs.sort(list(self._bdevs))
+
+    def _restore_mirrors(self) -> None:
+        """One that is made anew is still the one that workers have, and tell of."""
+        engine = self._engine
+        for name, (added_by, target) in self._mirrors.items():
+            mirror = engine.bdevs.get(name) if name in engine.bdevs else None
+            if mirror is self._bdevs[name] or not isinstance(mirror, MirrorBdev):
+                continue
+            if target is not None and target in engine.bdevs:
+                _try(mirror.add, engine.bdevs.get(target), engine.tuning.raid, engine.is_alone)
+            mirror.added_by = added_by
 
     def _restore_luns(self) -> None:
         for name, luns in self._luns.items():

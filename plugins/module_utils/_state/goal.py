@@ -133,7 +133,10 @@ def _limited(objects: Mapping[Ref, Object], declaration: Declaration, ignore: Se
     return [
         each
         for each in limited
-        if each.ref not in kept and givers[each.ref] not in ignored and _is_managed(objects[givers[each.ref]])
+        if each.ref not in kept
+        and givers[each.ref] not in ignored
+        and givers[each.ref] in objects  # else it went while the engine was asked
+        and _is_managed(objects[givers[each.ref]])
     ]
 
 

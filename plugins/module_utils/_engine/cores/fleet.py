@@ -234,6 +234,8 @@ class Fleet:
             self._held = None
             self._touched.clear()
             self._places.open_units(self._moving.disks)  # those that are made anew, as they were
+            known = list(rebuilds.under_way(self._engine))
+            self._moving.begin_rebuilds(name for name, mirror in known if self._idle(name, mirror))
             self._tell_progress()
             for heard in self._heard_meanwhile:
                 self._reports.take(*heard)
@@ -268,6 +270,11 @@ class Fleet:
     def _rebuilds(self, member: Member, mirror: MirrorBdev) -> bool:
         return mirror.rebuild is not None and self._moving.place_of(rebuilds.name_of(mirror)) == member.number
 
+    def _idle(self, name: str, mirror: MirrorBdev) -> bool:
+        """The main process has to begin that rebuild anew."""
+        is_mine = self.owners.get(name) == ownership.MAIN
+        return is_mine and mirror.rebuild is not None and not mirror.rebuild.is_at_work
+
     def is_moving(self, node: TargetNode) -> bool:
         """Nobody serves it now; somebody will."""
         return node.name in self._moving
@@ -301,6 +308,7 @@ class Fleet:
         while self._steps:
             if self._steps[0].moves or self._moving.has_company:
                 self._mover = asyncio.get_running_loop().create_task(self._move_and_go_on(self._steps[0].moves))
+                self._tell_progress()
                 return
             self._tell(self._steps.popleft())
         self._tell_progress()

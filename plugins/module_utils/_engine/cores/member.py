@@ -299,6 +299,8 @@ class Member:
         if self.follows and self._channel is not None:
             number = self._outstanding.tell("to take over target nodes")
             self._channel.send({"op": "take_over", "id": number, "nodes": nodes, "luggage": luggage})
+            # A rebuild begins with it, before the worker is ready: it has to be seen to its end.
+            self._has_served = self._has_served or bool(luggage and luggage.get("rebuilds"))
 
     async def _ask(self, words: dict[str, Any], seconds: float) -> Any:
         if not self.ready or self._channel is None or self._channel.closed:

@@ -186,7 +186,8 @@ class Moving:
 
         Those of the main process need not wait: of their units only those are away that are on such disks.
         """
-        here = {name for name, owner in self._fleet.owners.items() if owner == ownership.MAIN}
+        owners = self._fleet.owners.items()
+        here = {name for name, owner in owners if owner == ownership.MAIN and not rebuilds.is_rebuild(name)}
         return self._places.showing(self._restless_disks()) - self._stuck - here
 
     def _restless_disks(self) -> set[str]:
@@ -202,6 +203,11 @@ class Moving:
         workers: dict[int, list[str]] = {}
         for name in company:
             workers.setdefault(self._fleet.owners[name], []).append(name)
+        if ownership.MAIN in workers:  # rebuilds
+            pausing = asyncio.ensure_future(rebuilds.pause(self._engine, workers.pop(ownership.MAIN)))
+            self._waits.add(pausing)
+            pausing.add_done_callback(self._waits.discard)
+            await asyncio.wait({pausing}, timeout=_MOVE_SECONDS)
         for worker, names in workers.items():
             _LOG.error("target nodes %s: nobody serves them either, as they share disks with these", ", ".join(names))
             disks = self._places.disks

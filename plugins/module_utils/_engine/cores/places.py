@@ -40,6 +40,8 @@ class Places:
         self.disks_before: dict[str, frozenset[str]] = {}
         """The same before that."""
         self.begun: list[str] = []
+        self._rebuilds: dict[str, str] = {}
+        """By mirror the last rebuild of it, which may be over."""
         self._used: set[str] = set()
         """Bdevs at the bottom of target nodes, and perhaps of some that are gone."""
 
@@ -68,8 +70,11 @@ class Places:
             unit = target.units.get(bdev)
             if unit is not None:
                 shown |= {lun.device.name for lun in unit.luns}
-            elif bdev.name in self._used:
-                shown |= {each for each, disks in self.disks.items() if bdev.name in disks}
+            name = bdev.name
+        if name in self._used:
+            shown |= {each for each, disks in self.disks.items() if name in disks}
+        if name in self._rebuilds:  # a mirror that is gone, but perhaps not what is copied to its bases
+            shown.add(self._rebuilds[name])
         yield from (self.owners[each] for each in shown if each in self.owners)
 
     def _is_simple(self) -> bool:
@@ -91,6 +96,7 @@ class Places:
         before, self.disks_before, self.disks = self.owners, self.disks, nodes
         self.owners = ownership.assign(nodes, before, self._workers, self._of_main())
         self.begun = [name for name in nodes if rebuilds.is_rebuild(name) and name not in before]
+        self._rebuilds = {name.partition(" of ")[2]: name for name in nodes if rebuilds.is_rebuild(name)}
         self._used = set().union(*nodes.values())
         for node in self._engine.target.nodes.values():
             node.moved = self.owners[node.name] != MAIN

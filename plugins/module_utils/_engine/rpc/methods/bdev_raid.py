@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 _MAX_BASES: Final = 255
-_PATIENCE: Final = 30
-"""Seconds for a disk to do what it was asked for before it was removed."""
+_PATIENCE: Final = 20
+"""Seconds for a disk to do what it was asked for before it was removed; fewer than a worker has for a change."""
 _UINT32: Final = integer(0, UINT32_MAX)
 _CATEGORIES: Final = {"all": True, "online": True, "configuring": False, "offline": False}
 """Whether raids of a category exist here: one that is not whole is not made."""
