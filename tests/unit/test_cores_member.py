@@ -241,3 +241,22 @@ def test_what_it_said_last_is_heard() -> None:
         assert stage.reports == [{"event": "mirrors", "mirrors": {}}]
 
     on_stage(play)
+
+
+def test_who_may_rebuild_already_is_seen_to_its_end_though_it_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins with its configuration, before it serves."""
+
+    async def play(stage: Stage) -> None:
+        stage.obeys = False
+        await stage.until(lambda: stage.heard and stage.heard[-1]["op"] == "begin")
+        seeing_off = asyncio.ensure_future(stage.member.see_off(["a rebuild"], 5, until_rest=True))
+        assert stage.worker
+        for number in [words["id"] for words in stage.heard if "id" in words]:
+            stage.worker.send({"done": number, "error": None})
+        await stage.until(seeing_off.done)
+        seeing_off.result()
+        assert stage.processes[0].poll() is not None
+
+    packed = {"units": {}, "access": {}, "rebuilds": {"R0": "B"}}
+    monkeypatch.setattr(Stage, "luggage", lambda _stage, number: ([f"node of {number}"], packed))
+    on_stage(play)

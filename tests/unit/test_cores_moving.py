@@ -221,3 +221,31 @@ def test_what_is_set_here_is_not_undone_by_what_a_worker_told_before() -> None:
         assert site.fleet.luggage(1)[1]["access"] == {ONE: standby}
 
     with_site(test)
+
+
+def test_who_asked_for_a_change_does_not_wait_for_the_moves_of_the_next_one() -> None:
+    async def test(site: Site) -> None:
+        for name in ("third", "fourth"):
+            await site.rpc("bdev_malloc_create", name=f"M-{name}", num_blocks=8, block_size=512)
+            await site.node(name, f"M-{name}")
+        first, second = asyncio.Event(), asyncio.Event()
+
+        async def see_off(nodes: list[str], _seconds: int, until_rest: bool) -> None:
+            del until_rest
+            await (first if nodes == [OTHER] else second).wait()
+
+        for recorder in site.recorders:
+            recorder.see_off = see_off  # type: ignore[method-assign]
+        moving = asyncio.ensure_future(site.rpc("iscsi_target_node_add_lun", name="other", bdev_name="M-one"))
+        await asyncio.sleep(0)
+        asking = asyncio.ensure_future(site.rpc("log_set_level", level="ERROR"))
+        await asyncio.sleep(0)
+        next_one = asyncio.ensure_future(site.rpc("iscsi_target_node_add_lun", name="fourth", bdev_name="M-one"))
+        await asyncio.sleep(0)
+        first.set()
+        await asyncio.wait_for(asyncio.gather(moving, asking), 5)
+        assert not next_one.done()
+        second.set()
+        await next_one
+
+    with_site(test)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.mirror import MirrorBdev
-from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores import moving
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores import member, moving
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import Busy
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.methods import bdev_raid
 from cores_site import Site, with_site
 
 GAIN, LOSE = "engine_worker_gain_mirror", "engine_worker_lose_mirror"
@@ -195,3 +196,24 @@ def test_a_base_that_is_given_up_while_workers_have_yet_to_make_the_mirror_is_no
         assert [each[:2] for each in site.story] == [(1, LOSE), (2, LOSE)] * 2
 
     with_mirror(test)
+
+
+@pytest.mark.parametrize(("method", "name"), [("bdev_raid_delete", "R0"), ("bdev_null_delete", "B")])
+def test_what_takes_a_disk_from_it_is_about_the_worker_that_it_is_at(method: str, name: str) -> None:
+    """Though no node shows the mirror: what is copied to the disk has to be there, or never come."""
+
+    async def test(site: Site) -> None:
+        for disk in "AB":
+            await site.rpc("bdev_null_create", name=disk, num_blocks=2048, block_size=512)
+        await site.rpc("bdev_raid_create", name="R0", raid_level="raid1", base_bdevs=["A"])
+        await site.rpc("bdev_raid_add_base_bdev", raid_bdev="R0", base_bdev="B")
+        ((number, _bases),) = begun(site)
+        await site.rpc(method, name=name)
+        assert [each.number for each in site.recorders if each.is_concerned] == [number]
+
+    with_site(test)
+
+
+def test_a_disk_that_hangs_ends_no_worker() -> None:
+    """Each waits for it when a mirror gives it up, and is itself waited for."""
+    assert bdev_raid._PATIENCE < member._FOLLOW_SECONDS

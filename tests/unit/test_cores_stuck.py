@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.mirror import MirrorBdev
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores import moving
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.moving import Moving
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.errors import Busy
@@ -224,3 +225,30 @@ def test_a_node_that_two_workers_do_not_let_go_of_waits_for_both() -> None:
         assert [each[:2] for each in site.taken()] == [(2, [OTHER])]
 
     with_stuck_node(test)
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+def test_the_main_process_rebuilds_nothing_on_a_disk_that_a_stuck_node_is_on(is_early: bool) -> None:
+    """Else what the worker writes last would be missing on the new base, and be read from it."""
+
+    async def test(site: Site) -> None:
+        for name in "AB":
+            await site.rpc("bdev_null_create", name=name, num_blocks=2048, block_size=512)
+        await site.rpc("bdev_raid_create", name="R0", raid_level="raid1", base_bdevs=["A"])
+        await site.node("mirror", "R0")
+        await site.node_of_main()
+        add = "bdev_raid_add_base_bdev", {"raid_bdev": "R0", "base_bdev": "B"}
+        if is_early:
+            await site.rpc(add[0], **add[1])
+        site.recorders[0].refuses = Busy("worker 1 is killed but does not end")
+        await site.rpc("iscsi_target_node_add_lun", name="nvme", bdev_name="R0")
+        if not is_early:
+            await site.rpc(add[0], **add[1])
+        mirror = site.engine.bdevs.get("R0")
+        assert isinstance(mirror, MirrorBdev)
+        assert mirror.rebuild
+        assert not mirror.rebuild.is_at_work
+        site.recorders[0].refuses = None
+        await until(lambda: len(mirror.bases) == 2)
+
+    with_site(test)

@@ -8,7 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.openlun.iscsi.plugins.module_utils._state import goal
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.bdevs import Bdev, Qos
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.declaration import Declaration
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.drivers import GIVEN
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.executor import execute
+from ansible_collections.openlun.iscsi.plugins.module_utils._state.model import State
 from ansible_collections.openlun.iscsi.plugins.module_utils._state.report import actions, difference
 from fake_engine import QOS, FakeEngine
 from planning import converge, planned
@@ -113,3 +118,11 @@ def test_parts_that_are_made_again_get_all_their_limits_even_if_one_changes(engi
     execute(operations, engine)
     assert [limits(engine, name) for name in ("d0p0", "d0p1")] == [(2000, 0, 8, 0), NONE]
     assert planned(engine, bdevs=[*declared, changed], prune=True) == []
+
+
+@pytest.mark.parametrize(("name", "kind"), [("c0n1", "nvme"), ("d0p0", "split")])
+def test_limits_of_what_lost_its_giver_while_the_engine_was_asked_go_nowhere(name: str, kind: str) -> None:
+    bdev = Bdev(name, GIVEN[kind], qos=Qos(1000, 0, 0, 0))
+    nothing = Declaration()
+    aimed = goal.aim(State({bdev.ref: bdev}), nothing, nothing.problems, prune=True)
+    assert aimed.objects == {bdev.ref: bdev}
