@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.cores.sources import GivenSources
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.process import Logs
+from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.dispatch import Reply
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.method import Spread, State
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.rpc.methods import all_methods
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.service import Engine, Settings, WorkerPlace
@@ -141,6 +142,29 @@ def test_a_change_is_about_the_workers_of_the_nodes_that_it_names_or_takes_a_dis
         assert await concerned("log_set_level", level="ERROR") == []
         calls = [{"method": "iscsi_target_node_remove_lun", "params": {"name": "one", "lun_id": 0}}]
         assert await concerned("engine_apply", calls=calls) == [1]
+
+    with_site(test)
+
+
+def test_a_wave_is_about_the_workers_of_all_of_its_changes_whoever_else_waits() -> None:
+    async def test(site: Site) -> None:
+        async def number(method: str, **params: Any) -> int:
+            reply = site.engine.dispatcher.begin({"id": 1, "method": method, "params": params})
+            return (reply if isinstance(reply, Reply) else await reply).number
+
+        async def concerned(*changes: int) -> list[int]:
+            await site.engine.commit(changes)
+            return [each.number for each in site.recorders if each.is_concerned]
+
+        first = await number("bdev_enable_histogram", name="M-one", enable=True)
+        calls = [{"method": "iscsi_target_node_remove_lun", "params": {"name": "other", "lun_id": 0}}]
+        applied = await number("engine_apply", calls=calls)
+        last = await number("log_set_level", level="ERROR")
+        assert 0 < first < applied < last
+        assert await concerned() == []
+        assert await concerned(first, 0, last) == [1]
+        assert await concerned(applied) == [2]
+        assert await concerned(first, applied) == [1, 2]
 
     with_site(test)
 

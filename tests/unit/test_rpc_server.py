@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,10 +30,12 @@ class Owner:
         self.diary: list[str] = []
         self.events: dict[str, asyncio.Event] = {}
         self.commits = 0
+        self.numbers: set[int] = set()
         self.failure: Exception | None = None
 
-    async def commit(self, _numbers: Collection[int]) -> None:
+    async def commit(self, numbers: Collection[int]) -> None:
         await asyncio.sleep(0)
+        self.numbers.update(numbers)
         self.commits += 1
         self.diary.append("saved")
         if self.failure is not None:
@@ -120,6 +123,19 @@ def test_what_one_wakeup_delivers_is_saved_once_before_it_is_answered(tmp_path: 
         send(writer, *(call("change", str(number)) for number in range(50)))
         assert await ids(reader, 50) == [str(number) for number in range(50)]
         assert session.owner.diary == [*map(str, range(50)), "saved"]
+        writer.close()
+
+    scenario(tmp_path, story)
+
+
+def test_what_has_no_number_hides_none_of_those_that_come_along(tmp_path: Path) -> None:
+    async def story(session: Session) -> None:
+        numbers = iter((7, 0, 8))
+        session.server.dispatcher.workers = SimpleNamespace(follow=lambda *_: next(numbers))
+        reader, writer = await session.open()
+        send(writer, *(call("change", text) for text in "abc"))
+        await ids(reader, 3)
+        assert session.owner.numbers == {7, 0, 8}
         writer.close()
 
     scenario(tmp_path, story)

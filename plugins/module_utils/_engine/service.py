@@ -321,7 +321,7 @@ class Engine:
         saving.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def commit(self, changes: Collection[int] = ()) -> None:
-        """Return when everything changed so far is saved, and ``changes``, or all, are done in the workers too.
+        """Return when all that changed so far is saved, and ``changes``, or with none or 0 all, are done by workers.
 
         Raises EngineError.
         """

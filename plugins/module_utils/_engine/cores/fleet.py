@@ -44,6 +44,7 @@ _LOG = logging.getLogger(__name__)
 
 _START_SECONDS: Final = 60.0
 _HISTOGRAM: Final = "bdev_enable_histogram"
+_APPLY: Final = "engine_apply"
 _MOST_CONCERNS: Final = 4096
 
 
@@ -76,7 +77,7 @@ class Fleet:
         self._mover: asyncio.Task[None] | None = None
         self._moving = Moving(engine, self._places, self)
         self._concerns: dict[int, frozenset[int]] = {}
-        """By change the workers whose target nodes it is about, until somebody waited for it."""
+        """By change the workers whose target nodes it is about; of the last ones."""
         self._touched: set[str] = set()
         """Target nodes that show less since the last change."""
         self._reports = Reports(engine, self._rebuilds)
@@ -186,6 +187,8 @@ class Fleet:
 
     def follow(self, method: Method, params: Any, result: Any) -> int:
         """See :class:`rpc.dispatch.Workers`."""
+        if method.name == _APPLY:
+            return self._made  # that of its calls, just now
         same: Calls = ((method.name, params),)
         try:
             calls = method.followed_by(self._engine, params or {}, result) if method.followed_by else same
@@ -246,16 +249,18 @@ class Fleet:
         self._take(held)
 
     async def followed(self, changes: Collection[int]) -> None:
-        """Return when the workers have followed these changes, or everything so far. Raises Busy; they are made.
+        """Return when the workers have followed these, or with none or 0 all so far. Raises Busy; they are made.
 
         Who stands still is waited for if a change is about its target nodes; see :meth:`Member.followed`.
         """
-        wanted = max(changes, default=self._made)
+        is_all = not changes or 0 in changes
+        wanted = self._made if is_all else max(changes)
         while self._sent < wanted:
             await self._next()
-        concerned = frozenset().union(*(self._concerns.pop(each, ()) for each in changes or (wanted,)))
+        concerned = frozenset().union(*(self._concerns.get(each, ()) for each in changes or (wanted,)))
+        own = () if is_all else changes
         try:
-            await asyncio.gather(*(each.followed(changes, each.number in concerned) for each in self.members))
+            await asyncio.gather(*(each.followed(own, each.number in concerned) for each in self.members))
         except Busy as error:
             raise Busy(f"the change is made and saved, but {error}") from None
 
@@ -298,7 +303,8 @@ class Fleet:
         concerns = frozenset().union(touched, *moves.values(), *named)
         if concerns:
             self._concerns[number] = concerns
-            self._concerns.pop(number - _MOST_CONCERNS, None)
+            if len(self._concerns) > _MOST_CONCERNS:
+                del self._concerns[next(iter(self._concerns))]
         self._steps.append(_Step([call._replace(change=number, concerns=concerns) for call in calls], moves, begun))
         if self._mover is None:
             self._advance()

@@ -29,8 +29,8 @@ from .method import INVALID_REQUEST, PARSE_ERROR, Order
 _LOG = logging.getLogger(__name__)
 
 Commit = Callable[[Collection[int]], Awaitable[None]]
-"""Returns when everything that was changed so far is saved, and the changes of these numbers, or with none all of them,
-are made everywhere. Raises EngineError."""
+"""Returns when everything that was changed so far is saved, and the changes of these numbers, or with none or 0 all of
+them, are made everywhere. Raises EngineError."""
 
 MAX_CLIENTS: Final = 1024
 _BACKLOG: Final = 512
@@ -354,7 +354,7 @@ class _Wave:
         if changed:
             numbers = {reply.number for reply in changed}
             try:
-                await self._commit(() if 0 in numbers else numbers)
+                await self._commit(numbers)
             except EngineError as error:
                 failure = error
         lines = [line for envelope in envelopes for line in envelope.lines(failure)]

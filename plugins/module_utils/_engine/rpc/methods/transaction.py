@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ... import transaction
-from ..method import Method, Order, Spread
+from ..method import Method, Order
 from ..schema import anything, array, optional, pair, required, string
 
 if TYPE_CHECKING:
@@ -24,13 +24,12 @@ async def apply(engine: Engine, calls: list[tuple[str, dict[str, Any]]]) -> list
 _CALL: Final = pair({"method": required(string()), "params": optional(anything, {})}, ("method", "params"))
 
 METHODS: Final = (
-    # Workers follow its calls, each by itself.
+    # Workers follow its calls, each by itself; it tells the number of the change.
     Method(
         "engine_apply",
         apply,
         {"calls": required(array(_CALL, _MAX_CALLS))},
         mutates=True,
         order=Order.SEQUENTIAL,
-        spread=Spread.MAIN,
     ),
 )
