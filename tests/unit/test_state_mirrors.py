@@ -194,3 +194,124 @@ def test_one_disk_is_exchanged_at_a_time(engine: FakeEngine) -> None:
 def test_another_mirror_is_another_device(engine: FakeEngine, disks: tuple[str, ...]) -> None:
     assert "puts another device in its place" in refused(engine, bdevs=[mirror(*disks)])
     assert next(each.action for each in planned(engine, force=True, bdevs=[mirror(*disks)])) == "replace"
+
+
+# -- base bdevs that are replaced beneath a mirror
+
+OTHER = {"name": "d1", "uuid": "00000000-0000-4000-8000-000000000001"}
+
+
+def being_rebuilt(engine: FakeEngine, disk: str) -> None:
+    engine.bdevs["m"]["driver_specific"]["raid"]["process"] = {"type": "rebuild", "target": disk, "progress": {}}
+
+
+def test_a_base_that_is_replaced_is_rebuilt_while_initiators_go_on(engine: FakeEngine) -> None:
+    before = dict(engine.bdevs["m"])
+    refusal = refused(engine, bdevs=[OTHER])
+    assert "edit bdev m: its bdev d1 is replaced, rebuilds d1 from what is left. Nothing was changed." in refusal
+    execute(planned(engine, force=True, bdevs=[OTHER]), engine)
+    assert [call.method for call in engine.written] == [
+        "bdev_raid_remove_base_bdev",
+        "bdev_null_delete",
+        "bdev_null_create",
+        "bdev_raid_add_base_bdev",
+    ]
+    assert bases(engine) == ["d0", "d1"]
+    assert (engine.bdevs["m"]["uuid"], len(engine.connections)) == (before["uuid"], 1)
+    assert planned(engine, bdevs=[OTHER, mirror("d0", "d1")]) == []
+
+
+def test_limits_of_a_mirror_change_while_a_base_is_replaced(engine: FakeEngine) -> None:
+    limited = {"name": "m", "qos": {"r_mbytes_per_sec": 8}}
+    (edited,) = [each for each in planned(engine, force=True, bdevs=[OTHER, limited]) if each.ref[1] == "m"]
+    assert edited.why.endswith("→ r_mbytes_per_sec 8, its bdev d1 is replaced")
+    converge(engine, force=True, bdevs=[OTHER, limited])
+    assert planned(engine, bdevs=[OTHER, limited]) == []
+
+
+def test_a_base_that_is_replaced_beneath_is_rebuilt_too(engine: FakeEngine) -> None:
+    engine.slots["0000:03:00.0"] = engine.slots["0000:04:00.0"] = 1
+    controller = {"name": "c0", "type": "nvme", "address": "0000:03:00.0"}
+    small = {"name": "e0", "type": "null", "size": "1GiB"}
+    other = {**mirror("e0", "c0n1"), "name": "o"}
+    converge(engine, bdevs=[small, controller, other])
+    declared = [{**controller, "address": "0000:04:00.0"}]
+    execute(planned(engine, force=True, bdevs=declared), engine)
+    assert [call.method for call in engine.written] == [
+        "bdev_raid_remove_base_bdev",
+        "bdev_nvme_detach_controller",
+        "bdev_nvme_attach_controller",
+        "bdev_raid_add_base_bdev",
+    ]
+    # One that leaves anyway is not rebuilt.
+    moved = [controller, {**other, "base_bdevs": ["e0", "f0"]}, {**small, "name": "f0"}]
+    (edited,) = [each for each in planned(engine, force=True, bdevs=moved) if each.ref[1] == "o"]
+    assert str(edited).endswith("overwrites f0, gives c0n1 up before f0 has the data")
+
+
+def test_the_base_is_put_back_if_the_new_one_cannot_be_made(engine: FakeEngine) -> None:
+    operations = planned(engine, force=True, bdevs=[OTHER])
+    engine.fail_at = lambda call: (call.params or {}).get("uuid") == OTHER["uuid"]
+    with pytest.raises(Failed, match=r"replace bdev d1: .*told to fail.* Put back as before: bdev d1, bdev m\."):
+        execute(operations, engine)
+    assert bases(engine) == ["d0", "d1"]
+
+
+@pytest.mark.parametrize("can_rebuild", [True, False])
+def test_what_would_be_no_mirror_of_the_same_data_says_so(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, can_rebuild: bool
+) -> None:
+    """The new base is too small, or the engine rebuilds nothing."""
+    if not can_rebuild:
+        monkeypatch.delattr(FakeEngine, "do_bdev_raid_add_base_bdev")
+    declared = {"name": "d1", "size": "1GiB"} if can_rebuild else OTHER
+    refusal = refused(engine, bdevs=[declared])
+    assert "replace bdev m: its bdev d1 is replaced, " in refusal
+    assert ", takes d1 for a mirror of d0 though nothing is copied. Nothing was changed." in refusal
+
+
+def test_a_mirror_whose_bases_are_all_replaced_is_a_new_one(engine: FakeEngine) -> None:
+    both = [OTHER, {"name": "d0", "size": "1GiB"}]
+    (made,) = [each for each in planned(engine, force=True, bdevs=both) if each.ref[1] == "m"]
+    assert (made.action, made.risks) == ("replace", ("interrupts what is not declared here",))
+    converge(engine, force=True, bdevs=both)
+    assert planned(engine, bdevs=both) == []
+
+
+def test_the_last_base_of_a_mirror_is_not_replaced_beneath_it(engine: FakeEngine) -> None:
+    lose(engine, "d0")
+    assert refused(engine, force=True, bdevs=[OTHER]) == (
+        "bdev m cannot be made again (its bdev d1 is replaced): it has lost a disk. Put one in its place by base_bdevs "
+        "or bdev_raid_add_base_bdev, run this again when it is rebuilt, or remove m too."
+    )
+    gone = [{"name": name, "state": "absent"} for name in ("m", "n1")]
+    converge(engine, force=True, bdevs=[OTHER, gone[0]], target_nodes=[gone[1]])
+
+
+def test_the_base_that_the_others_are_rebuilt_from_is_not_replaced(engine: FakeEngine) -> None:
+    being_rebuilt(engine, "d0")
+    assert refused(engine, force=True, bdevs=[OTHER]) == (
+        "bdev m cannot be made again (its bdev d1 is replaced): d0 of it is being rebuilt and has not all of the data. "
+        "Run this again when that is done, or remove m too."
+    )
+    assert engine.written == []
+
+
+def test_a_base_that_is_being_rebuilt_can_be_replaced(engine: FakeEngine) -> None:
+    being_rebuilt(engine, "d1")
+    operations = planned(engine, force=True, bdevs=[OTHER])
+    assert [(each.action, each.ref[1]) for each in operations] == [("replace", "d1"), ("edit", "m")]
+
+
+def test_a_mirror_that_lost_one_of_three_is_rebuilt_on_another_one_and_lacks_it_still(engine: FakeEngine) -> None:
+    converge(engine, force=True, bdevs=[mirror("d0", "d1", "d2")])
+    lose(engine, "d2")
+    converge(engine, force=True, bdevs=[OTHER])
+    assert sorted(map(str, bases(engine))) == ["None", "d0", "d1"]
+
+
+def test_a_mirror_that_lost_a_disk_does_not_become_another_device(engine: FakeEngine) -> None:
+    lose(engine, "d1")
+    uuid = {"name": "m", "uuid": OTHER["uuid"]}
+    assert refused(engine, force=True, bdevs=[uuid]).startswith("bdev m cannot be made again (uuid ")
+    assert engine.written == []

@@ -40,7 +40,7 @@ def change(operation: Operation) -> Iterator[Call]:
     if bdev.latency is not None and bdev.latency != before.latency:
         yield from _set_latency(bdev.name, bdev.latency, before.latency or Latency())
     for base in bdev.base_bdevs or ():
-        if base not in (*(before.base_bdevs or ()), LOST):
+        if base in operation.released or base not in (*(before.base_bdevs or ()), LOST):
             yield Call(ADD_BASE, {"raid_bdev": bdev.name, "base_bdev": base})
     yield from _set_qos(bdev, before)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, Final
 
-from . import portal_moves, references, ripple, schedule
+from . import mirror_bases, portal_moves, references, ripple, schedule
 from .auth import INHERIT
 from .base import (
     AUTH_GROUP,
@@ -67,6 +67,9 @@ def plan(
         raise Refused(problems)
     scene = Scene(current, goal, can)
     operations = ripple.spread({each.ref: each for each in _operations(scene)}, scene)
+    obstacles = list(mirror_bases.obstacles(operations.values()))
+    if obstacles:
+        raise Refused(obstacles)
     refusals = [] if force else [each.refusal() for each in operations.values() if each.needs_force]
     if refusals:
         raise Refused(refusals)

@@ -4,8 +4,9 @@
 """What an operation on one object means for the objects that use it.
 
 A target node holds on to its bdevs, so when one is replaced its LUNs go and come again, or with an engine that takes no
-LUN away the whole node; a bdev that is made of it is replaced around it. A map lives no longer than its two groups, so
-the nodes of a portal group that is replaced get their maps back, and those of a group that is removed lose them.
+LUN away the whole node; a bdev that is made of it is replaced around it, or rebuilt if it is a mirror. A map lives no
+longer than its two groups, so the nodes of a portal group that is replaced get their maps back, and those of a group
+that is removed lose them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from . import mirror_bases
 from .base import BDEV, INITIATOR_GROUP, PORTAL_GROUP, Ref, label
 from .bdevs import Bdev, Qos
 from .drivers import giver_of
@@ -32,6 +34,8 @@ def spread(drafts: Mapping[Ref, Operation], scene: Scene) -> dict[Ref, Operation
         replaced += _replace_bdevs_on(bdev, operations, scene)
         _serve_again(bdev, operations, scene)
         _limit_parts(bdev, operations, scene)
+    for each in list(operations.values()):
+        operations[each.ref] = replace(each, risks=(*each.risks, *mirror_bases.risks_of(each, operations)))
     for draft in drafts.values():
         if draft.ref[0] in (PORTAL_GROUP, INITIATOR_GROUP) and draft.action == DELETE:
             _take_maps(draft, operations, scene)
@@ -46,6 +50,10 @@ def _replace_bdevs_on(bdev: Operation, operations: dict[Ref, Operation], scene: 
     for each in scene.built_on(bdev.ref):
         planned = operations.get(each.ref)
         if planned is not None and (planned.removes or bdev.ref[1] in planned.released):
+            continue
+        rebuild = mirror_bases.rebuilt(each, planned, operations, scene)
+        if rebuild is not None:
+            operations[each.ref] = rebuild
             continue
         after = as_kind(Bdev, scene.goal.objects[each.ref]).made_again()
         wish, base = scene.goal.wishes.get(each.ref), bdev.before
