@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from ansible_collections.openlun.iscsi.plugins.module_utils._engine.bdev.mirror import MirrorBdev
 from cores_site import Site, with_site
@@ -77,5 +79,35 @@ def test_the_main_process_rebuilds_it_anew() -> None:
         assert restored.rebuild
         assert restored.rebuild.is_at_work
         assert [base.name for base in restored.below()] == ["A", "B"]
+
+    with_site(test)
+
+
+def test_a_rebuild_that_waits_for_a_move_does_not_begin_before() -> None:
+    """What the worker writes to the mirror meanwhile would be missing on the new base."""
+
+    async def test(site: Site) -> None:
+        await make(site, "A")
+        await site.node("mirror", "R0")
+        await site.node_of_main()
+        may_end = asyncio.Event()
+
+        async def see_off(nodes: list[str], _seconds: int, until_rest: bool) -> None:
+            del nodes, until_rest
+            await may_end.wait()
+
+        site.recorders[0].see_off = see_off  # type: ignore[method-assign]
+        moving = asyncio.ensure_future(site.rpc("iscsi_target_node_add_lun", name="nvme", bdev_name="R0"))
+        adding = asyncio.ensure_future(site.rpc("bdev_raid_add_base_bdev", raid_bdev="R0", base_bdev="B"))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError):
+            await site.rpc("engine_apply", calls=[{"method": "iscsi_delete_target_node", "params": {"name": "nope"}}])
+        rebuild = mirror(site).rebuild
+        assert rebuild
+        assert not rebuild.is_at_work
+        may_end.set()
+        await asyncio.gather(moving, adding)
+        while len(mirror(site).bases) < 2:
+            await asyncio.sleep(0)
 
     with_site(test)

@@ -237,8 +237,7 @@ class Fleet:
             self._held = None
             self._touched.clear()
             self._places.open_units(self._moving.disks)  # those that are made anew, as they were
-            known = list(rebuilds.under_way(self._engine))
-            self._moving.begin_rebuilds(name for name, mirror in known if self._idle(name, mirror))
+            self._moving.begin_rebuilds(self._idle_rebuilds())
             self._tell_progress()
             for heard in self._heard_meanwhile:
                 self._reports.take(*heard)
@@ -275,10 +274,15 @@ class Fleet:
     def _rebuilds(self, member: Member, mirror: MirrorBdev) -> bool:
         return mirror.rebuild is not None and self._moving.place_of(rebuilds.name_of(mirror)) == member.number
 
-    def _idle(self, name: str, mirror: MirrorBdev) -> bool:
-        """The main process has to begin that rebuild anew."""
-        is_mine = self.owners.get(name) == ownership.MAIN
-        return is_mine and mirror.rebuild is not None and not mirror.rebuild.is_at_work
+    def _idle_rebuilds(self) -> list[str]:
+        """Those that the main process has to begin anew, without those that workers have yet to learn of."""
+        later = {name for step in self._steps for name in step.begun}
+        return [
+            name
+            for name, mirror in rebuilds.under_way(self._engine)
+            if self.owners.get(name) == ownership.MAIN and name not in later
+            if mirror.rebuild is not None and not mirror.rebuild.is_at_work
+        ]
 
     def is_moving(self, node: TargetNode) -> bool:
         """Nobody serves it now; somebody will."""
