@@ -27,6 +27,7 @@ from benchmark.clients import ClientError, Clients, compile_light
 from benchmark.disks import Disks, file_system
 from benchmark.lines import FAILED, Line
 from benchmark.noise import Noise
+from benchmark.pages import short_lists
 from benchmark.processes import Share, awake, send
 from benchmark.results import CLIENT, NOISY, Sample, judge
 from benchmark.rows import ROWS, Row, chosen
@@ -206,6 +207,7 @@ def main() -> int:
         "load at start": _load(),
     }
     with contextlib.ExitStack() as stack:
+        facts["free pages"] = stack.enter_context(short_lists())
         disks = stack.enter_context(Disks(Path("/dev/shm"), BUILD))
         setting = Setting(options.engine.resolve(), disks, available[0], available[1], PYTHON, spdk)
         comparison = stack.enter_context(Comparison(setting, light))

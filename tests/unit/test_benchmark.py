@@ -19,6 +19,7 @@ from benchmark.bench import Comparison
 from benchmark.clients import ClientError, Load, iscsi_perf_rate, light_options, light_report, qemu_img_seconds
 from benchmark.disks import Disks
 from benchmark.lines import Line, number, outcome, wanted
+from benchmark.pages import short_lists
 from benchmark.processes import Share, stat_times
 from benchmark.profile import shares
 from benchmark.results import NOISY, Sample, judge, median
@@ -302,3 +303,23 @@ def test_a_page_without_marks_is_not_touched() -> None:
 @pytest.mark.parametrize("part", ["results", "profile"])
 def test_the_page_of_the_docs_has_the_marks(part: str) -> None:
     assert "what is new" in page.replaced(page.PAGE.read_text(), part, "what is new")
+
+
+def test_lists_of_free_pages_are_short_for_as_long_as_it_is_measured(tmp_path: Path) -> None:
+    setting = tmp_path / "percpu_pagelist_high_fraction"
+    setting.write_text("0\n")
+
+    def measure() -> None:
+        with short_lists(setting) as told:
+            assert setting.read_text() == "20000"
+            assert told == "percpu_pagelist_high_fraction 20000"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure()
+    assert setting.read_text() == "0"
+
+
+def test_it_is_measured_where_the_kernel_has_no_such_setting(tmp_path: Path) -> None:
+    with short_lists(tmp_path / "setting") as told:
+        assert told == "setting cannot be set: No such file or directory"
