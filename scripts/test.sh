@@ -27,12 +27,6 @@ for name in lint unit integration; do
     layer "$name"
 done
 wait
-# It makes environments of its own, and the disk may have been full only while the others were at work.
-if grep -q FAILED "$results/sanity" && grep -qF 'No space left on device' build/sanity.log; then
-    cat build/sanity.log
-    df -h . "${TMPDIR:-/tmp}" /dev/shm
-    layer sanity >build/sanity.log 2>&1
-fi
 cat build/sanity.log
 
 printf '\n'

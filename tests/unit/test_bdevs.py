@@ -238,13 +238,32 @@ def test_a_larger_file_is_never_shrunk(tmp_path: Path) -> None:
     assert path.read_bytes() == b"d" * 8192
 
 
-def test_a_file_that_does_not_fit_is_taken_back(tmp_path: Path) -> None:
+def test_a_file_that_does_not_fit_takes_no_space_from_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "disk.img"
-    free = os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+    tried: list[int] = []
+    monkeypatch.setattr(os, "posix_fallocate", lambda _fd, _offset, length: tried.append(length))
+    free = os.statvfs(tmp_path).f_bfree * os.statvfs(tmp_path).f_frsize
     with pytest.raises(EngineError, match="free") as refusal:
-        opened(path, size=(free * 4) // BLOCK * BLOCK)
-    assert refusal.value.errno in (errno.ENOSPC, errno.EFBIG)
+        opened(path, size=(free * 2) // BLOCK * BLOCK)
+    assert refusal.value.errno == errno.ENOSPC
+    assert not tried
     assert not path.exists()
+
+
+def test_a_file_for_which_there_is_no_space_after_all_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, _offset: int, length: int) -> None:
+        os.ftruncate(fd, length // 2)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "disk.img"
+    path.write_bytes(b"d" * 4096)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(EngineError, match="cannot reserve 61440 bytes") as refusal:
+        opened(path, size=65536)
+    assert refusal.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"d" * 4096
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 700])

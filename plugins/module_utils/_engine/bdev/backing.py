@@ -86,14 +86,23 @@ def grow(fd: int, what: str, old: int, new: int, sparse: bool) -> None:
     try:
         if sparse:
             os.ftruncate(fd, new)
-        else:
+        elif _fits(fd, new - old):
             os.posix_fallocate(fd, old, new - old)
+        else:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         os.ftruncate(fd, old)
         free = os.fstatvfs(fd)
         raise EngineError.from_os(
             error, f"{what}: cannot reserve {new - old} bytes ({free.f_bavail * free.f_frsize} are free)"
         ) from error
+
+
+def _fits(fd: int, more: int) -> bool:
+    """Whether it is worth trying: reserving what is not there takes all that is, from everybody, before it fails."""
+    system = os.fstatvfs(fd)
+    free = system.f_bavail if os.geteuid() else system.f_bfree
+    return not system.f_blocks or more <= free * system.f_frsize
 
 
 def remove_file(name: str, filename: str) -> None:
