@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,13 @@ def test_a_taken_port_is_a_problem_unless_the_engine_itself_has_it() -> None:
         (problem,) = portal_problems([wanted], [])
         assert problem.startswith(f"portal {wanted}: the port is taken by process {os.getpid()} of ")
         assert list(portal_problems([wanted], [Portal("0.0.0.0", wanted.port)])) == []
+
+
+def test_who_is_gone_a_moment_later_has_not_taken_the_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        wanted = Portal("127.0.0.1", server.getsockname()[1])
+        monkeypatch.setattr(time, "sleep", lambda _seconds: server.close())
+        assert list(portal_problems([wanted], [])) == []
 
 
 def test_a_free_port_is_no_problem() -> None:

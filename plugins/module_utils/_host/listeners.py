@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING
 
 from ansible_collections.openlun.iscsi.plugins.module_utils._host.processes import described, opened, pids
@@ -17,10 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LISTEN = "0A"
+_LOOKS = 4
+_BETWEEN = 0.05
+"""Seconds from one look to the next."""
 
 
 def is_taken(address: str, port: int) -> bool:
-    """Whether the kernel refuses to bind because somebody listens. Raises OSError for every other refusal."""
+    """Whether the kernel refuses to bind because somebody listens. Raises OSError for every other refusal.
+
+    Who is gone a moment later, such as another one who looks, has not taken it.
+    """
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_BETWEEN)
+        if not _refuses(address, port):
+            return False
+    return True
+
+
+def _refuses(address: str, port: int) -> bool:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
